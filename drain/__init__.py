@@ -1,0 +1,100 @@
+"""drain pulls sealed mail out of an R2 bucket and hands it to the mail server at home.
+
+This page is the map. It names every state that a mail can be in and what a
+crash leaves behind; the code is meant to look like these words.
+
+The flow
+========
+
+::
+
+    pending/<name> ─▶ sweep ─▶ delivery ───────────────────────────▶ processed/<identity>-<name>
+      (bucket)       LIST,     fetch ▶ open ▶ route ▶ inject ▶ settle
+                     lock      (opener) (routing) (inject)  │
+                                   │        ledger          └─────▶ quarantine/<identity>-<name>
+                                   └──── one row a mail ────┘
+
+One pass (`sweep`) lists ``pending/``. If there is nothing to do it ends there:
+one request, no lock, no connection. Otherwise it takes the lock, logs in to the
+mail server, and only then opens or moves anything. Everything that belongs to
+one mail happens in `delivery`, on one of several threads.
+
+A mail is known by its *identity*: the SHA-256 of its bytes and its envelope
+recipient in lower case (`mail.identity`). Names of objects are hints and no
+more: the same name, with the same ETag, can hold another recipient's mail
+tomorrow. So an object is left unopened only while the ledger has a row for this
+very object (key, ETag and last-modified) which says that its mail is delivered
+and wants moving, or that its next attempt is not due yet. The first can at most
+finish a move, the second at most wait; neither can lose a mail.
+
+The states, and what a crash leaves
+===================================
+
+The ledger (SQLite, WAL, ``synchronous=FULL``) has one row a mail. Each state is
+committed *before* the step that it guards.
+
+===============  ====================  ============================  ==========================
+state            committed             a crash right after leaves    the next pass
+===============  ====================  ============================  ==========================
+(no row)                               nothing sent                  starts over
+``injecting``    before DATA           unknown: the server may have  injects again, counts it in
+                                       the mail                      ``reinjections`` and says so
+``delivered``    after the 250         the object in ``pending/``    finishes the move
+``settled``      after the move                                      nothing; found in
+                                                                     ``pending/`` again: moved
+                                                                     again, never sent again
+``deferred``     after a refusal or    nothing sent                  tries again when due, as
+                 failure before the                                  long as the object exists
+                 final dot
+``setting_aside``  before the move to  the object in ``pending/``    finishes that move
+                 ``quarantine/``
+``quarantined``  after that move                                     found in ``pending/`` again:
+                                                                     set aside again
+``discarded``    (filters, by the person's word only)                as ``quarantined``
+===============  ====================  ============================  ==========================
+
+After the final dot of DATA there is no "failed", only "unknown": a connection
+that breaks between the dot and its reply leaves the row ``injecting``. That, a
+crash in the same place, and a sender that sends again are the only ways to get
+a mail twice; there is no way to lose one.
+
+A move is COPY, then DELETE. COPY is asked for only if the object is still the
+one that was opened, so another mail written meanwhile under the same name stays
+in ``pending/``. What cannot be closed, since R2 has no conditional delete: a
+writer that overwrites the same name in the moment between our COPY and our
+DELETE. This project's Worker never overwrites; a bucket filled by something
+that names objects by content alone has this window, a few milliseconds wide.
+
+The steps by name (`delivery.Step`) are the points at which the crash suite
+kills the process.
+
+The rooms
+=========
+
+Dependencies point downwards only:
+``cli → service → sweep → delivery → {bucket, ledger, opener, routing, inject}``.
+Leaves import nothing of the house but `errors`, `text`, `config` types and
+`mail`; `tests/test_house.py` keeps it so.
+
+========== ======================================================================
+cli        the commands; exit codes are decided here and nowhere else
+service    the loop of ``drain run``: polling, signals, systemd
+sweep      one pass over ``pending/``
+delivery   one mail, from its object to its mailbox
+bucket     the S3 API, as R2 speaks it
+ledger     the states above
+rebuild    the ledger, read back from ``processed/`` when it was lost
+opener     object to mail: which kind is it, and what is inside
+mail       envelope and bytes; identity; the form on the wire
+routing    which addresses to ask the mail server for, in which order
+inject     SMTP sessions with the mail server
+lock       one drain at a time
+stamp      the ``X-Drain-Id`` line and the secret behind it
+config     every setting, declared once
+log        what a person, journald or a program reads
+demo       the main job shown with embedded servers
+templates  Postfix and Maddy configurations that take every mail
+========== ======================================================================
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,6 @@
+"""``python -m drain``."""
+
+from drain.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""From the configuration to the parts: the one place that hands each part its settings."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from drain import bucket as bucket_module
+from drain.bucket import Bucket
+from drain.config import Config
+from drain.delivery import Prefixes
+from drain.inject import Server, Session
+from drain.log import Log
+from drain.notify import Notifier
+from drain.routing import Router, load_aliases
+from drain.service import Service
+from drain.sweep import Sweep
+
+
+def bucket(config: Config) -> Bucket:
+    """The bucket; no request is made yet."""
+    return bucket_module.connect(
+        endpoint_url=config.endpoint_url,
+        bucket=config.r2_bucket,
+        access_key_id=config.r2_access_key_id,
+        secret_access_key=config.r2_secret_access_key,
+        connections=config.concurrency + 1,  # one for the LIST
+    )
+
+
+def router(config: Config) -> Router:
+    """The routing rules; reads the alias file."""
+    aliases = {}
+    if config.mail_aliases_file:
+        aliases = load_aliases(Path(config.mail_aliases_file).expanduser(), config.mail_domain)
+    return Router(
+        domains=config.mail_domain,
+        catch_all=config.catch_all,
+        admin_mailbox=config.admin_mailbox,
+        more_roles=frozenset(config.role_addresses),
+        aliases=aliases,
+    )
+
+
+def sweep(config: Config, log: Log) -> Sweep:
+    """What makes passes."""
+    server = Server(
+        host=config.inject_host,
+        port=config.inject_port,
+        user=config.inject_user,
+        password=config.inject_pass,
+        tls=config.inject_tls,
+        ca_file=config.inject_tls_ca_file,
+    )
+    return Sweep(
+        bucket=bucket(config),
+        prefixes=Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix),
+        router=router(config),
+        connect=partial(Session, server),
+        state_dir=config.state_dir,
+        ledger_path=config.ledger_path,
+        lock_path=config.lock_path,
+        log=log,
+        concurrency=config.concurrency,
+        inject_connections=config.inject_connections,
+        memory_budget=config.memory_budget,
+        retention_seconds=config.ledger_retention_days * 86400,
+        step=lambda step, name: log.debug("step", step=step.value, of=name),
+    )
+
+
+def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:
+    """What makes them when they are due."""
+    return Service(sweep(config, log), log, Notifier(environ), config.poll_interval)

@@ -1,0 +1,275 @@
+"""The bucket, through the S3 API as R2 speaks it.
+
+Nothing of boto3 leaves this file: objects come out as `ListedObject` and
+`FetchedObject`, failures as `BucketRefused` and `BucketUnavailable`.
+"""
+
+import datetime
+import email.utils
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import botocore.session
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError as BotoConnectionError,
+    HTTPClientError,
+)
+
+from drain.config import Secret
+from drain.errors import BucketRefused, BucketUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CONNECT_TIMEOUT_SECONDS = 10
+_READ_TIMEOUT_SECONDS = 60
+_ATTEMPTS = 3  # 500, 503 and 429 come and go (R2 errors 10001, 10043, 10058)
+_KEY_LIMIT = 1024  # bytes, R2 and S3 alike
+OVERWRITE_UNSEEN_SECONDS = 2
+# R2 takes 8,192 bytes of custom metadata, its simulator 2,048.
+_METADATA_LIMIT = 2000
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """One line of a LIST. Key, ETag and last-modified together name one version of an object."""
+
+    key: str
+    etag: str
+    last_modified: datetime.datetime
+    size: int
+
+
+@dataclass(frozen=True)
+class FetchedObject:
+    """What a GET answered. Metadata names are in lower case, without ``x-amz-meta-``.
+
+    ``age_seconds`` is how long ago it was written, by the server's own clock and
+    rounded down; None if the server sent no date.
+    """
+
+    version: ListedObject
+    body: bytes
+    metadata: Mapping[str, str]
+    age_seconds: float | None
+
+
+class Bucket:
+    """One bucket. Calls may come from several threads."""
+
+    def __init__(self, client: "S3Client", name: str) -> None:
+        self._s3 = client
+        self._name = name
+
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
+        """The objects under *prefix*, a page (at most 1,000) at a time, asked for as they are taken.
+
+        Each page begins after the last name of the one before, not at a
+        continuation token: working off a page can take hours.
+        """
+        after = ""
+        while True:
+            with _translated(f"listing {prefix} in bucket {self._name}"):
+                answer = self._s3.list_objects_v2(Bucket=self._name, Prefix=prefix, StartAfter=after)
+            # A captive portal or a wrong address can answer 200 with XML of its
+            # own, which parses as an empty list.
+            if not {"IsTruncated", "Name"} <= answer.keys():
+                raise BucketUnavailable(
+                    f"Listing {prefix} in bucket {self._name} was answered by something that is not S3.",
+                    "Check R2_ENDPOINT_URL, and whether this network wants a log-in page.",
+                )
+            page = [_listed(entry) for entry in answer.get("Contents", [])]
+            if page:
+                yield page
+            if not answer["IsTruncated"] or not page:
+                return
+            after = page[-1].key
+
+    def get(self, listed: ListedObject) -> FetchedObject | None:
+        """The object as it is now, or None if it is gone.
+
+        ``version`` in the answer is the one fetched, which can be newer than the one listed.
+        """
+        try:
+            with _translated(f"fetching {listed.key}"):
+                answer = self._s3.get_object(Bucket=self._name, Key=listed.key)
+                with answer["Body"] as stream:
+                    body = stream.read()
+        except _NotFound:
+            return None
+        if len(body) != answer["ContentLength"]:
+            raise BucketUnavailable(
+                f"Fetching {listed.key} ended after {len(body)} of {answer['ContentLength']} bytes."
+            )
+        version = ListedObject(listed.key, answer["ETag"], answer["LastModified"], len(body))
+        if version.etag == listed.etag and version.last_modified == _whole_second(listed.last_modified):
+            version = listed
+        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
+        return FetchedObject(version, body, metadata, _age(answer))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of that name."""
+        try:
+            with _translated(f"looking for {key}"):
+                self._s3.head_object(Bucket=self._name, Key=key)
+        except _NotFound:
+            return False
+        return True
+
+    def copy(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None = None) -> bool:
+        """Copies one version of an object; with *metadata*, in place of its own where that can be stored.
+
+        Whether it is still that version is asked by ETag and by date. HTTP dates
+        have whole seconds, and servers differ in how they round: the question
+        is sound for a version that was `OVERWRITE_UNSEEN_SECONDS` old when it was
+        fetched, since what is written later has a later date.
+
+        Returns:
+            False if that version is not there any more (gone, or overwritten by
+            another mail, which then stays).
+        """
+        directive: dict[str, Any] = {}
+        if metadata is not None and _storable(metadata):
+            directive = {"MetadataDirective": "REPLACE", "Metadata": dict(metadata)}
+        try:
+            with _translated(f"copying {version.key} to {to}"):
+                self._s3.copy_object(
+                    Bucket=self._name,
+                    Key=to,
+                    CopySource={"Bucket": self._name, "Key": version.key},
+                    CopySourceIfMatch=version.etag,
+                    CopySourceIfUnmodifiedSince=_whole_second(version.last_modified) + datetime.timedelta(seconds=1),
+                    **directive,
+                )
+        except (_NotFound, _PreconditionFailed):
+            return False
+        return True
+
+    def remove(self, key: str) -> None:
+        """Deletes an object; none of that name is fine too."""
+        with _translated(f"removing {key}"):
+            self._s3.delete_object(Bucket=self._name, Key=key)
+
+
+def moved_name(prefix: str, identity: str, key: str, from_prefix: str) -> str:
+    """``<prefix><identity>-<name>``: a name of its own for each mail, within S3's 1,024 bytes.
+
+    A name too long is cut at its front, which keeps the end (often an extension).
+    """
+    name = key.removeprefix(from_prefix)
+    room = _KEY_LIMIT - len(prefix.encode()) - len(identity) - 1
+    return f"{prefix}{identity}-{name.encode()[-room:].decode('utf-8', 'ignore')}"
+
+
+def connect(
+    *, endpoint_url: str, bucket: str, access_key_id: str, secret_access_key: Secret, connections: int
+) -> Bucket:
+    """The bucket at an endpoint. No request is made yet."""
+    # The person's ~/.aws and AWS_PROFILE are about other things than this mailbox.
+    session = botocore.session.Session(
+        {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+    )
+    # R2 has broken on the checksums that boto3 sends unasked since 1.36, with
+    # answers that look like wrong keys.
+    options = BotoConfig(
+        region_name="auto",
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        read_timeout=_READ_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        max_pool_connections=connections,
+    )
+    client: S3Client = boto3.session.Session(botocore_session=session).client(
+        "s3",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key.reveal(),
+        config=options,
+    )
+    return Bucket(client, bucket)
+
+
+class _NotFound(Exception):
+    """404 for a key."""
+
+
+class _PreconditionFailed(Exception):
+    """412."""
+
+
+_REFUSALS = {
+    # code of S3 or R2: what it means, what to do, whether waiting can mend it
+    "SignatureDoesNotMatch": ("the secret access key is wrong", "Check R2_SECRET_ACCESS_KEY."),
+    "InvalidAccessKeyId": ("the access key id is unknown", "Check R2_ACCESS_KEY_ID."),
+    "Unauthorized": ("the access key id is unknown", "Check R2_ACCESS_KEY_ID, and R2_ACCOUNT_ID with it."),
+    "InvalidArgument": ("the request was not understood", "Check R2_ACCESS_KEY_ID: it has 32 hex digits."),
+    "AccessDenied": ("the token may not do this", "It needs Object Read & Write on this bucket."),
+    "NoSuchBucket": ("there is no such bucket", "Check R2_BUCKET, and R2_JURISDICTION if it was made in one."),
+}
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turns boto3's failures into ours, each with a sentence."""
+    try:
+        yield
+    except ClientError as error:
+        raise _from_answer(error, what) from error
+    except (BotoConnectionError, HTTPClientError) as error:
+        raise BucketUnavailable(
+            f"R2 could not be reached while {what}: {error}.",
+            "If this machine is online, check R2_ACCOUNT_ID or R2_ENDPOINT_URL.",
+        ) from error
+    except BotoCoreError as error:
+        raise BucketUnavailable(f"R2's answer could not be read while {what}: {error}.") from error
+
+
+def _from_answer(error: ClientError, what: str) -> Exception:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    words = str(error.response.get("Error", {}).get("Message", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "RequestTimeTooSkewed":
+        message = f"R2 refused {what}: the clock of this machine is wrong by more than 15 minutes."
+        return BucketUnavailable(message, "Set the clock (timedatectl set-ntp true; on Android, automatic time).")
+    if code in _REFUSALS:
+        meaning, hint = _REFUSALS[code]
+        return BucketRefused(f"R2 refused {what}: {meaning} ({code}).", hint)
+    if status == 404:
+        return _NotFound()
+    if status == 412:
+        return _PreconditionFailed()
+    if status in (401, 403):
+        return BucketRefused(f"R2 refused {what}: {status} {code} {words}.", "Check the R2_… settings.")
+    return BucketUnavailable(f"R2 failed {what}: {status} {code} {words}.")
+
+
+def _age(answer: Any) -> float | None:
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if not date:
+        return None
+    now = email.utils.parsedate_to_datetime(date)
+    return float((now - answer["LastModified"]).total_seconds())
+
+
+def _listed(entry: Any) -> ListedObject:
+    return ListedObject(entry["Key"], entry["ETag"], entry["LastModified"], entry["Size"])
+
+
+def _whole_second(moment: datetime.datetime) -> datetime.datetime:
+    """*moment* as an HTTP date has it: LIST gives milliseconds, GET does not."""
+    return moment.replace(microsecond=0)
+
+
+def _storable(metadata: Mapping[str, str]) -> bool:
+    size = sum(len(name) + len(value) for name, value in metadata.items())
+    return size <= _METADATA_LIMIT and all(value.isascii() and value.isprintable() for value in metadata.values())

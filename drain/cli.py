@@ -1,0 +1,186 @@
+"""The commands. Exit codes (sysexits.h) are decided here and nowhere else."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import drain
+from drain import config as configuration
+from drain.errors import ConfigError, DrainError, LockHeld
+from drain.log import Log, for_environment
+from drain.text import clean
+
+if TYPE_CHECKING:
+    from drain.sweep import Summary
+
+_LOCK_WAIT_SECONDS = 60.0
+
+Command = Callable[[argparse.Namespace, Mapping[str, str]], int]
+
+_EXIT_CODES = """\
+exit codes:
+  0   done, nothing to do, or another drain is at work
+  70  a bug in drain
+  75  something waits for another try: R2 or the mail server is away, or mail was deferred
+  77  R2 or the mail server refused the credentials
+  78  the configuration is wrong, or a key is missing
+"""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Runs one command; the exit code."""
+    environ = os.environ if environ is None else environ
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments, environ))
+    except DrainError as error:
+        print(f"drain: {clean(str(error))}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="drain",
+        description="Pulls mail out of an R2 bucket and hands it to the mail server at home.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"drain {drain.__version__}")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, on standard output")
+    parser.set_defaults(command=_bare)
+    commands = parser.add_subparsers(title="commands", metavar="")
+
+    def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=words, description=words)
+        sub.set_defaults(command=command)
+        return sub
+
+    for name, command, words in (
+        ("once", _once, "make one pass and end (also: ONESHOT=1 drain)"),
+        ("run", _run, "make passes for ever (also: bare drain)"),
+    ):
+        # SUPPRESS: `drain --json once` must not be undone by the default here.
+        add(name, command, words).add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="as above"
+        )
+    config = add("config", _config, "show every setting, secrets as ***")
+    config.add_argument("--reference", action="store_true", help="what settings there are, in Markdown")
+    ledger = add("ledger", _bare, "rebuild or prune the ledger")
+    ledger_commands = ledger.add_subparsers(title="commands", metavar="rebuild|prune", required=True)
+    for name, command, words in (
+        ("rebuild", _ledger_rebuild, "read a lost ledger back from processed/"),
+        ("prune", _ledger_prune, "forget mails delivered longer than LEDGER_RETENTION_DAYS ago"),
+    ):
+        ledger_commands.add_parser(name, help=words, description=words).set_defaults(command=command)
+    add("demo", _demo, "show the main job with embedded servers; needs no account and no settings")
+    return parser
+
+
+def _bare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config, _ = configuration.load(environ)
+    return (_once if config.oneshot else _run)(arguments, environ)
+
+
+def _once(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import assembly, show  # noqa: PLC0415 (boto3 is slow to load, and `drain config` needs none)
+
+    config, log = _begin(arguments, environ)
+    service = assembly.service(config, log, environ)
+    for_a_person = sys.stderr.isatty() and not arguments.json
+    bar = show.Bar()
+    if for_a_person:
+        service.sweep.on_listed, service.sweep.on_result = bar.listed, bar.done
+    try:
+        summary = service.once()
+    finally:
+        bar.close()
+    if for_a_person and (words := show.summary_in_words(summary)):
+        print(words, file=sys.stderr)
+    return exit_code(summary)
+
+
+def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import assembly  # noqa: PLC0415 (as above)
+
+    config, log = _begin(arguments, environ)
+    summary = assembly.service(config, log, environ).run()
+    return os.EX_OK if summary.stopped else exit_code(summary)
+
+
+def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if arguments.reference:
+        print(configuration.reference(), end="")
+        return os.EX_OK
+    config, warnings = configuration.load(environ)
+    for name, value in configuration.shown(config).items():
+        print(f"{name}={clean(value)}")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return os.EX_OK
+
+
+def _ledger_rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import assembly, lock  # noqa: PLC0415 (as above)
+    from drain.ledger import Ledger  # noqa: PLC0415
+    from drain.rebuild import rebuild  # noqa: PLC0415
+
+    config, log = _begin(arguments, environ)
+    with (
+        lock.held(config.lock_path, log, timeout_seconds=_LOCK_WAIT_SECONDS),
+        contextlib.closing(Ledger(config.ledger_path)) as ledger,
+    ):
+        rebuilt = rebuild(assembly.bucket(config), config.processed_prefix, ledger, time.time())
+    print(
+        f"{rebuilt.adopted} mails taken over from {config.processed_prefix}, {rebuilt.known} were known already,"
+        f" {rebuilt.unreadable} could not be opened."
+    )
+    return os.EX_OK
+
+
+def _ledger_prune(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import lock  # noqa: PLC0415 (as above)
+    from drain.ledger import Ledger  # noqa: PLC0415
+
+    config, log = _begin(arguments, environ)
+    with (
+        lock.held(config.lock_path, log, timeout_seconds=_LOCK_WAIT_SECONDS),
+        contextlib.closing(Ledger(config.ledger_path)) as ledger,
+    ):
+        pruned = ledger.prune(time.time() - config.ledger_retention_days * 86400)
+    print(f"{pruned} mails forgotten that were delivered more than {config.ledger_retention_days:g} days ago.")
+    return os.EX_OK
+
+
+def _demo(_arguments: argparse.Namespace, _environ: Mapping[str, str]) -> int:
+    from drain.demo import run  # noqa: PLC0415 (only here)
+
+    return run()
+
+
+def _begin(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[configuration.Config, Log]:
+    config, warnings = configuration.load(environ)
+    log = for_environment(environ, as_json=arguments.json, addresses=config.log_addresses)
+    for warning in warnings:
+        log.warning("configuration", message=warning)
+    return config, log
+
+
+def exit_code(summary: "Summary") -> int:
+    """What one pass's end means to whoever started it."""
+    if summary.bugs:
+        return os.EX_SOFTWARE
+    if isinstance(summary.error, LockHeld):
+        return os.EX_OK
+    if summary.error is not None:
+        return summary.error.exit_code
+    if summary.no_key:
+        return ConfigError.exit_code
+    return os.EX_TEMPFAIL if summary.left or summary.stopped else os.EX_OK

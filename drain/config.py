@@ -1,0 +1,488 @@
+"""Every setting, declared once: name, type, default, help, whether it is secret.
+
+From `Config` come validation, ``drain config`` and the reference in the README.
+A setting is looked for, first hit wins: in the environment (``X``, then
+``X_FILE`` if it is secret), in systemd's ``$CREDENTIALS_DIRECTORY/X`` if it is
+secret, in ``drain.env`` (``X``, then ``X_FILE``), then the default. An empty
+value counts as not set.
+"""
+
+import dataclasses
+import difflib
+import ipaddress
+import shlex
+import stat
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from drain.errors import ConfigError
+from drain.text import clean
+
+
+class Secret:
+    """A value that prints as ``***``; `reveal` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the wire only."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "***" if self._value else "(not set)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known about one setting, beside its value."""
+
+    name: str
+    help: str
+    parse: Callable[[str], Any]
+    default: str
+    secret: bool
+    required: bool
+
+
+def _setting(
+    parse: Callable[[str], Any],
+    help_: str,
+    *,
+    default: str = "",
+    secret: bool = False,
+    required: bool = False,
+) -> Any:
+    metadata = {"parse": parse, "help": help_, "default": default, "secret": secret, "required": required}
+    return field(metadata=metadata)
+
+
+# -- parsers: text in, value out; ValueError says what would be right --
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not least <= number <= 366 * 86400:
+            raise ValueError(f"a number of seconds, {least:g} or more")
+        return number
+
+    return parse
+
+
+def _days(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= 36500:
+        raise ValueError("a number of days above 0")
+    return number
+
+
+_SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def _size(value: str) -> int:
+    digits = value.strip().lower().removesuffix("ib").removesuffix("b")
+    unit = digits[-1:] if digits[-1:] in "kmg" else ""
+    try:
+        number = int(digits.removesuffix(unit)) * _SIZE_UNITS[unit]
+    except ValueError:
+        number = 0
+    if number <= 0:
+        raise ValueError("a size like 64M")
+    return number
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def _yes_no(value: str) -> bool:
+    try:
+        return _WORDS[value.strip().lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def _choice(*words: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return word
+
+    return parse
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _prefix(value: str) -> str:
+    if value.startswith("/") or not value.endswith("/") or not value.isascii():
+        message = 'a name like "pending/", ending in a slash and not beginning with one'
+        raise ValueError(message)
+    return value
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("https://", "http://")):
+        raise ValueError("an address beginning with https:// (or http:// on loopback)")
+    return value.rstrip("/")
+
+
+def domain_key(domain: str) -> str:
+    """The one form in which domains are compared: lower case, IDNA A-labels, no final dot."""
+    name = domain.strip().rstrip(".").lower()
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return name
+
+
+def _domains(value: str) -> tuple[str, ...]:
+    names = tuple(domain_key(part) for part in value.split(",") if part.strip())
+    if not names or any("@" in name or " " in name or not name.isascii() for name in names):
+        raise ValueError("one mail domain, or several with commas between")
+    return names
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings, parsed. Field ``x`` is the setting ``X``."""
+
+    # the bucket
+    r2_account_id: str = _setting(_text, "Cloudflare account id; with it the endpoint is known.")
+    r2_access_key_id: str = _setting(_text, "Access key id of an R2 API token (Object Read & Write).", required=True)
+    r2_secret_access_key: Secret = _setting(Secret, "Its secret access key.", secret=True, required=True)
+    r2_bucket: str = _setting(_text, "Name of the bucket.", required=True)
+    r2_jurisdiction: str = _setting(
+        _choice("default", "eu", "fedramp"), "Jurisdiction that the bucket was made in.", default="default"
+    )
+    r2_endpoint_url: str = _setting(_url, "Any other S3 endpoint; then R2_ACCOUNT_ID is not needed.")
+    pending_prefix: str = _setting(_prefix, "Where mail waits.", default="pending/")
+    processed_prefix: str = _setting(_prefix, "Where delivered mail goes.", default="processed/")
+    quarantine_prefix: str = _setting(
+        _prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
+    )
+
+    # the mail server
+    mail_domain: tuple[str, ...] = _setting(
+        _domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
+    )
+    inject_host: str = _setting(_text, "Host of the mail server.", default="127.0.0.1")
+    inject_port: int = _setting(_whole(1, 65535), "Port of its inject listener.", default="9125")
+    inject_user: str = _setting(_text, "User name to log in with.", required=True)
+    inject_pass: Secret = _setting(Secret, "Password to log in with.", secret=True, required=True)
+    inject_tls: str = _setting(
+        _choice("auto", "starttls", "implicit", "none"),
+        "`auto` takes STARTTLS where offered: verified if INJECT_TLS_CA_FILE is set or the host is not loopback. "
+        "`starttls` and `implicit` insist on verified TLS; `none` is for loopback only.",
+        default="auto",
+    )
+    inject_tls_ca_file: str = _setting(_text, "CA file, or the server's own certificate, to verify against.")
+    inject_rcpt: str = _setting(
+        _text, "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain."
+    )
+
+    # routing
+    mail_admin_localpart: str = _setting(
+        _text, "Mailbox, at the first domain, for role addresses that have none of their own.", default="admin"
+    )
+    role_addresses: tuple[str, ...] = _setting(
+        _words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
+    )
+    mail_aliases_file: str = _setting(
+        _text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
+    )
+
+    # the machine
+    state_dir: Path = _setting(
+        _path, "Folder for the ledger and the lock. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain."
+    )
+    ledger_db: str = _setting(_text, "The ledger. Default: ledger.db in STATE_DIR.")
+    lockfile: str = _setting(_text, "The lock. Default: drain.lock in STATE_DIR.")
+    ledger_retention_days: float = _setting(
+        _days,
+        "Days for which a delivered mail is remembered. Keep it longer than a mail can lie in the bucket.",
+        default="365",
+    )
+
+    # the pass
+    poll_interval: float = _setting(_seconds(1), "Seconds between two looks into the bucket.", default="60")
+    concurrency: int = _setting(_whole(1, 256), "Mails in flight at once.", default="16")
+    inject_connections: int = _setting(_whole(1, 64), "SMTP sessions at once.", default="2")
+    memory_budget: int = _setting(
+        _size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M"
+    )
+    oneshot: bool = _setting(_yes_no, "Bare `drain` makes one pass and ends.", default="false")
+    log_addresses: bool = _setting(_yes_no, "`false` keeps mail addresses out of the log.", default="true")
+
+    @property
+    def endpoint_url(self) -> str:
+        """The S3 endpoint."""
+        if self.r2_endpoint_url:
+            return self.r2_endpoint_url
+        jurisdiction = "" if self.r2_jurisdiction == "default" else f".{self.r2_jurisdiction}"
+        return f"https://{self.r2_account_id}{jurisdiction}.r2.cloudflarestorage.com"
+
+    @property
+    def catch_all(self) -> str:
+        """The catch-all's full address."""
+        address = self.inject_rcpt or "inbox"
+        return address if "@" in address else f"{address}@{self.mail_domain[0]}"
+
+    @property
+    def admin_mailbox(self) -> str:
+        """The admin mailbox's full address."""
+        return f"{self.mail_admin_localpart}@{self.mail_domain[0]}"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is."""
+        return Path(self.ledger_db).expanduser() if self.ledger_db else self.state_dir / "ledger.db"
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock is."""
+        return Path(self.lockfile).expanduser() if self.lockfile else self.state_dir / "drain.lock"
+
+
+SETTINGS: dict[str, Setting] = {
+    f.name.upper(): Setting(name=f.name.upper(), **dict(f.metadata)) for f in fields(Config)
+}
+
+# Names that pocket-homeserver's users have in their file and that mean nothing
+# here; not a word about them, since that file is meant to be dropped in.
+_POCKET_HOMESERVER_NAMES = frozenset(
+    {
+        "INJECT_MAIL_FROM",  # drain keeps the original sender
+        "MADDY_DIR",  # drain asks by RCPT, which needs no proot
+        "MADDY_CONFIG",
+        "PROOT_DISTRO",
+        "MAIL_USERS_FILE",
+        "ALERT_DAYS",
+        "MAIL_ALERT_CMD",
+        "DATA_DIR",
+        "POCKET_STATE_DIR",
+        "USER_AGENT",
+    }
+)
+_ELSEWHERE = frozenset({"DRAIN_ENV_FILE"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine, by name or by address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def env_file(environ: Mapping[str, str]) -> Path | None:
+    """The ``drain.env`` to read: DRAIN_ENV_FILE, or the first of the usual places that exists."""
+    if named := environ.get("DRAIN_ENV_FILE"):
+        return Path(named).expanduser()
+    places = [Path("/etc/drain/drain.env"), Path("~/.config/drain/drain.env").expanduser()]
+    if prefix := environ.get("PREFIX"):  # Termux
+        places.append(Path(prefix) / "etc/drain/drain.env")
+    for place in places:
+        try:
+            if place.is_file():
+                return place
+        except OSError:  # a folder that is not ours to look into
+            continue
+    return None
+
+
+def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """The names and values of one ``drain.env``, and warnings.
+
+    Lines are ``NAME=value`` as a shell would read them (quotes, ``#``, an
+    ``export`` in front), without expansion of variables.
+
+    Raises:
+        ConfigError: it cannot be read, or a line is not of that form.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+        mode = path.stat()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {error}.", "Mend it, or set DRAIN_ENV_FILE."
+        ) from error
+    warnings = []
+    if stat.S_ISREG(mode.st_mode) and stat.S_IMODE(mode.st_mode) & 0o077:
+        warnings.append(f"{path} can be read by other users; it holds secrets: chmod 600 {shlex.quote(str(path))}")
+    values: dict[str, str] = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            words = ["unbalanced quotes"]
+        if words[:1] == ["export"]:
+            words = words[1:]
+        if not words:
+            continue
+        name, equals, value = words[0].partition("=")
+        if len(words) > 1 or not equals or not name.isidentifier():
+            raise ConfigError(
+                f"{path}, line {number}, is not NAME=value.", "A value with blanks needs quotes around it."
+            )
+        values[name] = value
+    return values, warnings
+
+
+def _unknown_names(path: Path, names: Mapping[str, str]) -> list[str]:
+    known = set(SETTINGS) | {f"{name}_FILE" for name, s in SETTINGS.items() if s.secret}
+    warnings = []
+    for name in names:
+        if name in known | _POCKET_HOMESERVER_NAMES | _ELSEWHERE:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        warnings.append(f"{path}: {clean(name)} is no setting of drain." + (f" Is it {near[0]}?" if near else ""))
+    return warnings
+
+
+def _from_file(setting: Setting, path: str, said_by: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{said_by} names {path}, which cannot be read: {error}.", f"Put the value of {setting.name} there."
+        ) from error
+
+
+def _find(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str]) -> str:
+    """The text of one setting from the first place that has it, or ""."""
+    for values in (environ, file_values):
+        if text := values.get(setting.name):
+            return text
+        if setting.secret and (path := values.get(f"{setting.name}_FILE")):
+            return _from_file(setting, path, f"{setting.name}_FILE")
+        folder = environ.get("CREDENTIALS_DIRECTORY")
+        if values is environ and setting.secret and folder and (Path(folder) / setting.name).is_file():
+            return _from_file(setting, str(Path(folder) / setting.name), "CREDENTIALS_DIRECTORY")
+    return ""
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> str:
+    if unit := environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=
+        return unit.split(":", 1)[0]
+    base = environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return f"{base}/drain"
+
+
+def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str]) -> Any:
+    text = _find(setting, environ, file_values)
+    if setting.name == "STATE_DIR" and not text:
+        text = _default_state_dir(environ)
+    if not text:
+        if setting.required:
+            raise ConfigError(f"{setting.name} is not set.", setting.help)
+        if not setting.default:
+            # Nothing said and nothing assumed: the empty value of its type.
+            return () if setting.parse is _words else setting.parse("") if setting.parse is not _url else ""
+        text = setting.default
+    try:
+        return setting.parse(text)
+    except ValueError as error:
+        shown = "" if setting.secret else f" {clean(text)!r}"
+        raise ConfigError(f"{setting.name}{shown} is not right: it wants {error}.") from error
+
+
+def load(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
+    """The configuration and the warnings about it.
+
+    Raises:
+        ConfigError: a setting is missing or wrong; the first one found is named.
+    """
+    path = env_file(environ)
+    file_values: dict[str, str] = {}
+    warnings: list[str] = []
+    if path is not None:
+        file_values, warnings = read_env_file(path)
+        warnings += _unknown_names(path, file_values)
+    config = Config(**{f.name: _value(SETTINGS[f.name.upper()], environ, file_values) for f in fields(Config)})
+    _check_together(config)
+    return config, warnings
+
+
+def _check_together(config: Config) -> None:
+    """What no setting can say alone."""
+    if not config.r2_account_id and not config.r2_endpoint_url:
+        raise ConfigError("R2_ACCOUNT_ID is not set.", "It stands in the dashboard under R2, or set R2_ENDPOINT_URL.")
+    endpoint = urllib.parse.urlsplit(config.endpoint_url)
+    if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
+        raise ConfigError(
+            f"R2_ENDPOINT_URL {clean(config.r2_endpoint_url)!r} would send mail in the clear.",
+            "Use https://; http:// is for loopback.",
+        )
+    prefixes = [config.pending_prefix, config.processed_prefix, config.quarantine_prefix]
+    if any(a is not b and b.startswith(a) for a in prefixes for b in prefixes):
+        raise ConfigError("PENDING_PREFIX, PROCESSED_PREFIX and QUARANTINE_PREFIX must not lie within each other.")
+    if domain_key(config.catch_all.rpartition("@")[2]) not in config.mail_domain:
+        raise ConfigError(
+            f"INJECT_RCPT {clean(config.catch_all)!r} is not in MAIL_DOMAIN.",
+            "The catch-all has to be a mailbox of your own.",
+        )
+    if config.inject_tls == "none" and not is_loopback(config.inject_host):
+        raise ConfigError(
+            f"INJECT_TLS=none is for loopback only, and INJECT_HOST is {clean(config.inject_host)!r}.",
+            "Set INJECT_TLS=starttls or implicit.",
+        )
+
+
+def shown(config: Config) -> dict[str, str]:
+    """Each setting with its value as text, secrets as ``***``, for ``drain config``."""
+    result = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        result[f.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return result
+
+
+def reference() -> str:
+    """The table of all settings in Markdown, as the README has it."""
+    rows = ["| setting | default | what it is |", "|---|---|---|"]
+    for s in SETTINGS.values():
+        default = "**required**" if s.required else f"`{s.default}`" if s.default else ""
+        rows.append(f"| `{s.name}` | {default} | {s.help}{' Secret.' if s.secret else ''} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,101 @@
+"""Threads that work off a queue, with a bound on the bytes in their hands."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Work = TypeVar("Work")
+_TICK_SECONDS = 0.2
+
+
+class Crew(Generic[Work]):
+    """*size* threads that call *do* for each piece of work.
+
+    They are daemon threads: a process that has to end does not wait for one
+    that hangs in a read. *do* must not raise.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        memory_budget: int,
+        do: Callable[[Work], None],
+        halted: Callable[[], bool],
+    ) -> None:
+        self._do = do
+        self._halted = halted
+        self._budget = memory_budget
+        self._bytes = 0
+        self._freed = threading.Condition()
+        self._queue: queue.Queue[tuple[Work, int] | None] = queue.Queue(maxsize=size)
+        self._size = size
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, work: Work, size: int) -> bool:
+        """Waits until there is room for *size* bytes and a place, then hands *work* over; False if halted."""
+        size = min(size, self._budget)  # a larger one travels alone
+        with self._freed:
+            while self._bytes + size > self._budget:
+                if self._halted():
+                    return False
+                self._freed.wait(_TICK_SECONDS)
+            self._bytes += size
+        self._hire()
+        while not self._halted():
+            try:
+                self._queue.put((work, size), timeout=_TICK_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        self._free(size)
+        return False
+
+    def finish(self) -> None:
+        """No more work will come."""
+        for thread in self._threads:
+            while thread.is_alive():
+                try:
+                    self._queue.put(None, timeout=_TICK_SECONDS)
+                    break
+                except queue.Full:
+                    if self._halted():
+                        self._discard()
+
+    def wait(self, *, until: threading.Event | None = None, seconds: float = float("inf")) -> bool:
+        """Waits for the threads to end, for *seconds* or *until* an event is set; whether they did."""
+        deadline = time.monotonic() + seconds
+        while alive := [thread for thread in self._threads if thread.is_alive()]:
+            if time.monotonic() >= deadline or (until is not None and until.is_set()):
+                return False
+            alive[0].join(_TICK_SECONDS)
+        return True
+
+    def _hire(self) -> None:
+        # One at a time, as work comes: a pass over one mail needs one thread.
+        if len(self._threads) < self._size:
+            thread = threading.Thread(target=self._run, name=f"mail-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            work, size = item
+            try:
+                self._do(work)
+            finally:
+                self._free(size)
+
+    def _free(self, size: int) -> None:
+        with self._freed:
+            self._bytes -= size
+            self._freed.notify()
+
+    def _discard(self) -> None:
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return
+        if item is not None:
+            self._free(item[1])

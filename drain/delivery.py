@@ -1,0 +1,336 @@
+"""One mail, from its object in ``pending/`` to its mailbox.
+
+All that belongs to one mail happens here, on one thread; several deliveries run
+at once. The order of the steps, and what is committed before which, is the
+table in the package docstring.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject, moved_name
+from drain.errors import KeyMissing
+from drain.inject import Reply, Session, SessionLost
+from drain.ledger import Ledger, Row, State
+from drain.log import Log
+from drain.mail import Mail, on_the_wire
+from drain.opener import Kind, NotMail, Opened, envelope_of, open_object
+from drain.routing import Candidate, Router, is_sendable
+from drain.sessions import Sessions
+from drain.stamp import Stamp
+
+# Cloudflare accepts 25 MiB; twice that, and some, is still a mail to somebody.
+OBJECT_LIMIT = 64 * 1024 * 1024
+_FIRST_RETRY_SECONDS = 60.0
+_LAST_RETRY_SECONDS = 3600.0
+_NO_REPLY_RETRY_SECONDS = 300.0
+_REASON_METADATA = "drain-reason"
+
+
+class Step(StrEnum):
+    """The points of a pass, in order, at which the crash suite kills the process."""
+
+    LISTED = "listed"
+    LOCKED = "locked"
+    CONNECTED = "connected"
+    FETCHED = "fetched"
+    OPENED = "opened"
+    ROUTED = "routed"  # RCPT taken
+    INJECTING = "injecting"  # committed
+    GO_AHEAD = "go-ahead"  # 354 heard
+    SENT = "sent"  # all but the final dot
+    DOT = "dot"
+    ACCEPTED = "accepted"  # 250 heard
+    DELIVERED = "delivered"  # committed
+    COPIED = "copied"
+    REMOVED = "removed"
+    SETTLED = "settled"  # committed
+    DEFERRED = "deferred"  # committed
+    SETTING_ASIDE = "setting-aside"  # committed
+    QUARANTINED = "quarantined"  # committed
+
+
+class Outcome(StrEnum):
+    """What one look at one object came to."""
+
+    DELIVERED = "delivered"
+    MOVED = "moved"  # delivered before; only the move was left
+    QUARANTINED = "quarantined"
+    DEFERRED = "deferred"
+    UNKNOWN = "unknown"  # no reply to the final dot
+    WAITING = "waiting"  # its next attempt is not due
+    GONE = "gone"  # somebody else moved it
+    NO_KEY = "no-key"
+    FAILED = "failed"  # R2 or drain failed at it; it stays as it is
+
+
+@dataclass(frozen=True)
+class Result:
+    """An outcome with what a person wants to know of it."""
+
+    outcome: Outcome
+    key: str
+    recipient: str = ""
+    mailbox: str = ""
+    why: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Where mail lies in the bucket."""
+
+    pending: str
+    processed: str
+    quarantine: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What every mail of a pass shares; `deliver` may be called from several threads."""
+
+    bucket: Bucket
+    ledger: Ledger
+    router: Router
+    sessions: Sessions
+    stamp: Stamp
+    prefixes: Prefixes
+    log: Log
+    step: Callable[[Step, str], None] = lambda step, name: None
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    # The same mail can lie under two keys. Striped, so that they need no tidying;
+    # taken before a session, never after.
+    _stripes: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
+
+    def deliver(self, listed: ListedObject, row: Row | None, *, waited: bool = False) -> Result:
+        """Takes one object as far as it goes now.
+
+        *row* is what `Ledger.find_by_object` knows of it; *waited* says that it
+        is not brand-new any more.
+
+        Raises:
+            DrainError: what concerns the whole pass (R2, the ledger or the mail
+                server away or refusing).
+        """
+        if row is not None and row.state is State.DELIVERED:
+            return self._settle(listed, row.identity, Outcome.MOVED, row)
+        if listed.size > OBJECT_LIMIT:
+            return self._set_aside_unopened(listed)
+        fetched = self.bucket.get(listed)
+        if fetched is None:
+            return Result(Outcome.GONE, listed.key)
+        self.step(Step.FETCHED, listed.key)
+        try:
+            opened = open_object(fetched.body, fetched.metadata)
+        except KeyMissing as error:
+            self.log.alert("no-key", object=listed.key, message=str(error))
+            return Result(Outcome.NO_KEY, listed.key, words=str(error))
+        except NotMail as error:
+            recipient, sender = envelope_of(fetched.metadata)
+            mail = Mail(fetched.body, recipient, sender)
+            return self._set_aside(fetched.version, mail, error.reason, str(error), fetched.metadata)
+        if not waited and self._may_be_overwritten_unseen(fetched, opened):
+            self.sleep(OVERWRITE_UNSEEN_SECONDS)
+            return self.deliver(listed, None, waited=True)
+        self.step(Step.OPENED, opened.mail.identity)
+        with self._stripes[int(opened.mail.identity[:8], 16) % len(self._stripes)]:
+            return self._deliver_opened(fetched, opened.mail)
+
+    def _deliver_opened(self, fetched: FetchedObject, mail: Mail) -> Result:
+        version = fetched.version
+        row = self.ledger.find(mail.identity)
+        if row is not None:
+            self.ledger.link(version, mail)
+            if row.state in (State.DELIVERED, State.SETTLED):
+                return self._settle(version, mail.identity, Outcome.MOVED, row)
+            if row.state in (State.SETTING_ASIDE, State.QUARANTINED, State.DISCARDED):
+                return self._set_aside(version, mail, row.reason or "", row.words or "", fetched.metadata)
+            if self.not_due(row):
+                return Result(Outcome.WAITING, version.key, mail.recipient, words=row.words or "")
+            if row.state is State.INJECTING:
+                row = self.ledger.trying_again(mail.identity, self.clock())
+                self.log.warning(
+                    "again",
+                    id=mail.identity[:16],
+                    reinjections=row.reinjections,
+                    message="How an earlier try ended is not known; this mail may come twice.",
+                )
+        for last_try in (False, True):
+            try:
+                with self.sessions.borrow() as session:
+                    return self._transaction(session, fetched, mail)
+            except SessionLost as lost:
+                if lost.after_dot:
+                    return self._no_reply(version, mail, lost)
+                # A session that the server had closed between two mails is no
+                # failure of this one; but once is enough.
+                if last_try:
+                    return self._defer(version, mail, "session-lost", str(lost))
+        raise AssertionError  # pragma: no cover (the loop returns)
+
+    def _transaction(self, session: Session, fetched: FetchedObject, mail: Mail) -> Result:
+        """One SMTP transaction, and the ledger around it."""
+        wire = on_the_wire(mail.raw, self.stamp.header(mail.identity))
+        sender = self._sender(session, mail)
+        limit = session.size_limit()
+        if limit is not None and len(wire) > limit:
+            words = f"The mail has {len(wire)} bytes and the mail server takes {limit}."
+            return self._set_aside(fetched.version, mail, "too-large", words, fetched.metadata)
+        candidates = [c for c in self.router.candidates(mail.recipient) if self._speakable(session, c.address)]
+        smtputf8 = not (sender + "".join(c.address for c in candidates)).isascii()
+        reply = session.mail(sender, len(wire), eight_bit=not wire.isascii(), smtputf8=smtputf8)
+        if not reply.positive:
+            return self._refused(fetched, mail, reply, "sender-refused")
+        taken: Candidate | None = None
+        for candidate in candidates:
+            reply = session.rcpt(candidate.address)
+            if reply.positive:
+                taken = candidate
+                break
+            if not reply.no_such_mailbox:
+                return self._refused(fetched, mail, reply, "recipient-refused")
+        if taken is None:
+            return self._refused(fetched, mail, reply, "no-mailbox")
+        self.step(Step.ROUTED, mail.identity)
+        row = self.ledger.injecting(fetched.version, mail, taken.address, self.clock())
+        self.step(Step.INJECTING, mail.identity)
+        reply = session.data()
+        if reply.code != 354:
+            return self._refused(fetched, mail, reply, "data-refused")
+        self.step(Step.GO_AHEAD, mail.identity)
+        session.send(wire)
+        self.step(Step.SENT, mail.identity)
+        session.send_dot()
+        self.step(Step.DOT, mail.identity)
+        reply = session.final_reply()
+        if not reply.positive:
+            return self._refused(fetched, mail, reply, "mail-refused")
+        self.step(Step.ACCEPTED, mail.identity)
+        self.ledger.delivered(mail.identity, str(reply), self.clock())
+        self.step(Step.DELIVERED, mail.identity)
+        return self._settle(fetched.version, mail.identity, Outcome.DELIVERED, row, taken.why, str(reply))
+
+    # -- the ends --
+
+    def _settle(
+        self, version: ListedObject, identity: str, outcome: Outcome, row: Row, why: str = "", words: str = ""
+    ) -> Result:
+        """Moves a delivered mail's object to ``processed/``."""
+        result = Result(outcome, version.key, row.recipient, row.mailbox or "", why, words)
+        # Said before the move: the mail is there, whatever R2 answers now.
+        self._say(result, identity, row)
+        self._move(version, self._processed_name(identity, version.key), None, identity)
+        self.ledger.settled(version, identity, self.clock())
+        self.step(Step.SETTLED, identity)
+        return result
+
+    def _set_aside(
+        self, version: ListedObject, mail: Mail, reason: str, words: str, metadata: Mapping[str, str]
+    ) -> Result:
+        """Moves an object to ``quarantine/``, the reason's code beside it, its words in the ledger."""
+        self.ledger.setting_aside(version, mail, reason, words, self.clock())
+        self.step(Step.SETTING_ASIDE, mail.identity)
+        to = moved_name(self.prefixes.quarantine, mail.identity, version.key, self.prefixes.pending)
+        self._move(version, to, {**metadata, _REASON_METADATA: reason}, mail.identity)
+        self.ledger.quarantined(version, mail.identity, self.clock())
+        self.step(Step.QUARANTINED, mail.identity)
+        result = Result(Outcome.QUARANTINED, version.key, mail.recipient, why=reason, words=words)
+        self._say(result, mail.identity, None)
+        return result
+
+    def _set_aside_unopened(self, listed: ListedObject) -> Result:
+        """For an object too large to be fetched: what identifies it is its name and version."""
+        stand_in = Mail(f"{listed.key}\n{listed.etag}".encode(), "", "")
+        words = f"The object has {listed.size} bytes, more than any mail ({OBJECT_LIMIT})."
+        return self._set_aside(listed, stand_in, "too-large", words, {})
+
+    def _refused(self, fetched: FetchedObject, mail: Mail, reply: Reply, reason: str) -> Result:
+        """A reply that was heard: try again after 4xx, quarantine after 5xx."""
+        words = f"{reply.command}: {reply}"
+        if reply.transient:
+            return self._defer(fetched.version, mail, reason, words)
+        return self._set_aside(fetched.version, mail, reason, words, fetched.metadata)
+
+    def _defer(self, version: ListedObject, mail: Mail, reason: str, words: str) -> Result:
+        row = self.ledger.find(mail.identity)
+        at = self.clock() + _backoff_seconds(row.attempts if row else 0)
+        self.ledger.deferred(version, mail, reason, words, at, self.clock())
+        self.step(Step.DEFERRED, mail.identity)
+        result = Result(Outcome.DEFERRED, version.key, mail.recipient, why=reason, words=words)
+        self._say(result, mail.identity, None)
+        return result
+
+    def _no_reply(self, version: ListedObject, mail: Mail, lost: SessionLost) -> Result:
+        self.ledger.unknown(mail.identity, str(lost), self.clock() + _NO_REPLY_RETRY_SECONDS)
+        result = Result(Outcome.UNKNOWN, version.key, mail.recipient, why="no-reply", words=str(lost))
+        self._say(result, mail.identity, None)
+        return result
+
+    def _move(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None, identity: str) -> None:
+        if self.bucket.copy(version, to, metadata):
+            self.step(Step.COPIED, identity)
+            self.bucket.remove(version.key)
+            self.step(Step.REMOVED, identity)
+
+    # -- questions --
+
+    def _processed_name(self, identity: str, key: str) -> str:
+        return moved_name(self.prefixes.processed, identity, key, self.prefixes.pending)
+
+    def not_due(self, row: Row) -> bool:
+        """Whether a mail's next attempt lies ahead."""
+        return (
+            row.state in (State.DEFERRED, State.INJECTING)
+            and row.next_attempt_at is not None
+            # A clock that was set back must not hold a mail for ever.
+            and 0 < row.next_attempt_at - self.clock() <= 2 * _LAST_RETRY_SECONDS
+        )
+
+    def _may_be_overwritten_unseen(self, fetched: FetchedObject, opened: Opened) -> bool:
+        """Whether another mail could yet take this one's name with the date that it has now.
+
+        A sealed object's name comes from its recipient and content, and is never
+        overwritten; a plain one's can be.
+        """
+        age = fetched.age_seconds
+        return opened.kind is Kind.PLAIN and age is not None and 0 <= age < OVERWRITE_UNSEEN_SECONDS
+
+    def _sender(self, session: Session, mail: Mail) -> str:
+        """The envelope sender as it can be said; `<>` where it cannot."""
+        if not mail.sender or (is_sendable(mail.sender) and self._speakable(session, mail.sender)):
+            return mail.sender
+        self.log.notice("sender", id=mail.identity[:16], message="The envelope sender is no address; <> is used.")
+        return ""
+
+    @staticmethod
+    def _speakable(session: Session, address: str) -> bool:
+        return address.isascii() or session.offers("smtputf8")
+
+    def _say(self, result: Result, identity: str, row: Row | None) -> None:
+        by_outcome = {
+            Outcome.QUARANTINED: self.log.warning,
+            Outcome.DEFERRED: self.log.notice,
+            Outcome.UNKNOWN: self.log.warning,
+        }
+        by_outcome.get(result.outcome, self.log.info)(
+            "mail",
+            state=result.outcome.value,
+            id=identity[:16],
+            object=result.key,
+            to=result.recipient,
+            mailbox=result.mailbox or None,
+            why=result.why or None,
+            size=row.size if row else None,
+            reply=result.words or None,
+        )
+
+
+def _backoff_seconds(attempts: int) -> float:
+    """Doubles from a minute to an hour, give or take a quarter so that mails do not march in step."""
+    base = min(_FIRST_RETRY_SECONDS * 2.0 ** min(attempts, 16), _LAST_RETRY_SECONDS)
+    return base * random.uniform(0.75, 1.25)  # noqa: S311 (jitter, not cryptography)

@@ -1,0 +1,325 @@
+"""SMTP sessions with the mail server (RFC 5321, and 4954 for AUTH).
+
+One `Session` is one connection, logged in, used for many mails. It says which
+side of the final dot a failure fell on, since that decides whether a mail may
+be sent again: before the dot nothing was sent, after it nobody knows.
+"""
+
+import base64
+import re
+import smtplib
+import socket
+import ssl
+from dataclasses import dataclass
+
+from drain.config import Secret, is_loopback
+from drain.errors import ConfigError, DrainError, MailServerRefused, MailServerUnavailable
+from drain.text import clean
+
+# RFC 5321 4.5.3.2
+_CONNECT_SECONDS = 30.0
+_COMMAND_SECONDS = 300.0
+_BLOCK_SECONDS = 180.0
+FINAL_REPLY_SECONDS = 600.0
+_BLOCK_BYTES = 256 * 1024
+_EHLO_NAME = "localhost"  # smtplib would look its own name up in the DNS
+
+_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?= |$)")
+# RCPT refusals that are about this mailbox: another may be asked for.
+_NO_SUCH_MAILBOX = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
+_NO_SUCH_MAILBOX_CODES = frozenset({550, 551, 553})
+_CLOSING = 421
+_AUTHENTICATION_REQUIRED = frozenset({530, 538})
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the mail server is and how to log in to it."""
+
+    host: str
+    port: int
+    user: str
+    password: Secret
+    tls: str  # INJECT_TLS
+    ca_file: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server said to a command."""
+
+    command: str
+    code: int
+    text: str
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code (RFC 3463), if it gave one."""
+        found = _ENHANCED.match(self.text)
+        return found.group(0) if found else None
+
+    @property
+    def positive(self) -> bool:
+        """2xx."""
+        return 200 <= self.code < 300
+
+    @property
+    def transient(self) -> bool:
+        """4xx."""
+        return 400 <= self.code < 500
+
+    @property
+    def no_such_mailbox(self) -> bool:
+        """Whether this, said to RCPT, is about the mailbox, so that another may be asked for.
+
+        5.1.7, 5.1.8, 5.5.x and 5.7.x are about the sender or the session:
+        servers hold those back until RCPT.
+        """
+        if self.enhanced is not None:
+            return self.enhanced in _NO_SUCH_MAILBOX
+        return self.code in _NO_SUCH_MAILBOX_CODES
+
+    def __str__(self) -> str:
+        return clean(f"{self.code} {self.text}")
+
+
+class SessionLost(DrainError):
+    """The connection broke. ``after_dot``: it is not known whether the mail was taken."""
+
+    def __init__(self, message: str, *, after_dot: bool) -> None:
+        super().__init__(message)
+        self.after_dot = after_dot
+
+
+class Session:
+    """One logged-in connection."""
+
+    def __init__(self, server: Server) -> None:
+        """Connects and logs in.
+
+        Raises:
+            MailServerUnavailable: no server there, no TLS where it is due, or it asks to come later.
+            MailServerRefused: the login is not accepted.
+        """
+        self._server = server
+        self._dot_sent = False
+        self._dirty = False
+        self.mails = 0
+        self.refusals = 0
+        try:
+            self._smtp = _connect(server)
+        except (OSError, smtplib.SMTPException) as error:
+            raise MailServerUnavailable(
+                f"The mail server {server} cannot be used: {clean(str(error))}.",
+                "Is it running, and are INJECT_HOST and INJECT_PORT right?",
+            ) from error
+        try:
+            _log_in(self._smtp, server)
+        except BaseException:
+            self._smtp.close()
+            raise
+
+    @property
+    def broken(self) -> bool:
+        """Whether the connection is of no more use."""
+        return self._smtp.sock is None
+
+    def offers(self, extension: str) -> bool:
+        """Whether EHLO named it."""
+        return self._smtp.has_extn(extension)
+
+    def size_limit(self) -> int | None:
+        """The server's SIZE limit in bytes, None if it names none."""
+        value = self._smtp.esmtp_features.get("size", "")
+        return int(value) or None if value.isdecimal() else None
+
+    def mail(self, sender: str, size: int, *, eight_bit: bool, smtputf8: bool) -> Reply:
+        """MAIL FROM, with the parameters that are offered and needed; resets what came before."""
+        if self._dirty:
+            self._command("RSET")
+        self._dirty = True
+        self._dot_sent = False
+        parameters = ""
+        if self.offers("size"):
+            parameters += f" SIZE={size}"
+        if eight_bit and self.offers("8bitmime"):
+            parameters += " BODY=8BITMIME"
+        if smtputf8:
+            parameters += " SMTPUTF8"
+        return self._command(f"MAIL FROM:<{sender}>{parameters}")
+
+    def rcpt(self, address: str) -> Reply:
+        """RCPT TO."""
+        reply = self._command(f"RCPT TO:<{address}>")
+        self.refusals += not reply.positive
+        return reply
+
+    def data(self) -> Reply:
+        """DATA; 354 is the go-ahead."""
+        return self._command("DATA")
+
+    def send(self, wire: bytes) -> None:
+        """The message as `mail.on_the_wire` makes it, all but the final dot."""
+        view = memoryview(wire)
+        try:
+            self._socket.settimeout(_BLOCK_SECONDS)
+            for start in range(0, len(view), _BLOCK_BYTES):
+                self._socket.sendall(view[start : start + _BLOCK_BYTES])
+        except OSError as error:
+            raise self._lost("DATA", error) from error
+
+    def send_dot(self) -> None:
+        """The final dot. From here on a failure means: unknown."""
+        self._dot_sent = True
+        try:
+            self._socket.sendall(b".\r\n")
+        except OSError as error:
+            raise self._lost("the final dot", error) from error
+
+    def final_reply(self) -> Reply:
+        """What the server says to the whole mail; waits for it up to 600 s (RFC 5321 4.5.3.2.6)."""
+        reply = self._reply("the final dot", FINAL_REPLY_SECONDS)
+        if not 200 <= reply.code < 600:
+            raise self._lost("the final dot", ValueError(f"reply {reply}"))
+        self._dot_sent = False
+        self.mails += 1
+        return reply
+
+    def close(self) -> None:
+        """QUIT, without waiting long for the answer."""
+        try:
+            self._socket.settimeout(5)
+            self._smtp.quit()
+        except (OSError, smtplib.SMTPException, SessionLost):
+            pass
+        self._smtp.close()
+
+    def abort(self) -> None:
+        """Breaks the connection; may be called from another thread, and wakes the one that waits."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except (OSError, SessionLost):
+            pass
+
+    @property
+    def _socket(self) -> socket.socket:
+        if self._smtp.sock is None:
+            raise self._lost("nothing", OSError("connection closed"))
+        return self._smtp.sock
+
+    def _command(self, line: str) -> Reply:
+        # `smtplib` would refuse CR and LF too; here it is a bug of ours, not input.
+        if "\r" in line or "\n" in line:
+            raise ValueError("line end in an SMTP command")
+        verb = line.split(" ", 1)[0]
+        try:
+            self._socket.sendall(line.encode("utf-8") + b"\r\n")
+        except OSError as error:
+            raise self._lost(verb, error) from error
+        reply = self._reply(verb, _COMMAND_SECONDS)
+        if reply.code == _CLOSING:
+            raise self._lost(verb, OSError(str(reply)))
+        if reply.code in _AUTHENTICATION_REQUIRED:
+            raise MailServerRefused(f"The mail server {self._server} forgot our login: {reply}.")
+        return reply
+
+    def _reply(self, verb: str, seconds: float) -> Reply:
+        try:
+            self._socket.settimeout(seconds)
+            code, text = self._smtp.getreply()
+        except (OSError, smtplib.SMTPException) as error:
+            raise self._lost(verb, error) from error
+        return Reply(verb, code, text.decode("utf-8", "replace"))
+
+    def _lost(self, doing: str, error: Exception) -> SessionLost:
+        after = self._dot_sent
+        self._smtp.close()
+        return SessionLost(
+            f"The mail server {self._server} broke off at {doing}: {clean(str(error))}.", after_dot=after
+        )
+
+
+def _connect(server: Server) -> smtplib.SMTP:
+    if server.tls == "implicit":
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(
+            server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS, context=_verified(server)
+        )
+        smtp.ehlo_or_helo_if_needed()
+        return smtp
+    smtp = smtplib.SMTP(server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS)
+    try:
+        smtp.ehlo_or_helo_if_needed()
+        _start_tls(smtp, server)
+    except BaseException:
+        smtp.close()
+        raise
+    return smtp
+
+
+def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
+    if server.tls == "none":
+        return
+    # Without a pinned certificate loopback is as private as it gets; with one,
+    # a server that offers no TLS may be another program on its port.
+    needed = server.tls == "starttls" or bool(server.ca_file) or not is_loopback(server.host)
+    if smtp.has_extn("starttls"):
+        smtp.starttls(context=_verified(server) if needed else _unverified())
+        smtp.ehlo()
+    elif needed:
+        message = "it offers no STARTTLS, and INJECT_TLS or INJECT_TLS_CA_FILE asks for it"
+        raise smtplib.SMTPException(message)
+
+
+def _verified(server: Server) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=server.ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"INJECT_TLS_CA_FILE {server.ca_file} cannot be read: {error}.") from error
+    if server.ca_file:
+        # The file may be the server's own certificate: that is enough then, and
+        # its name need not be an address of loopback.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.check_hostname = not is_loopback(server.host)
+    return context
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _log_in(smtp: smtplib.SMTP, server: Server) -> None:
+    try:
+        mechanisms = smtp.esmtp_features.get("auth", "").upper().split()
+        if "PLAIN" in mechanisms:
+            # Not smtplib's own: it takes ASCII only, RFC 4616 says UTF-8.
+            token = base64.b64encode(f"\0{server.user}\0{server.password.reveal()}".encode()).decode("ascii")
+            code, text = smtp.docmd("AUTH", f"PLAIN {token}")
+            if code != 235:
+                raise smtplib.SMTPAuthenticationError(code, text)
+        else:
+            smtp.login(server.user, server.password.reveal())
+    except smtplib.SMTPNotSupportedError as error:
+        raise MailServerRefused(
+            f"The mail server {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."
+        ) from error
+    except smtplib.SMTPAuthenticationError as error:
+        words = clean(f"{error.smtp_code} {_decoded(error.smtp_error)}")
+        if 400 <= error.smtp_code < 500:
+            raise MailServerUnavailable(f"The mail server {server} cannot check a login now: {words}.") from error
+        raise MailServerRefused(
+            f"The mail server {server} refused the login of {clean(server.user)}: {words}.",
+            "Check INJECT_USER and INJECT_PASS.",
+        ) from error
+    except (OSError, smtplib.SMTPException) as error:
+        raise MailServerUnavailable(f"The mail server {server} broke off at AUTH: {clean(str(error))}.") from error
+
+
+def _decoded(words: bytes | str) -> str:
+    return words.decode("utf-8", "replace") if isinstance(words, bytes) else words

@@ -1,0 +1,52 @@
+"""A lost ledger, read back from ``processed/``.
+
+What lies there was delivered. Its identity stands in its name, or, where
+another program moved it, is found by opening it.
+"""
+
+import re
+from dataclasses import dataclass
+
+from drain.bucket import Bucket, ListedObject
+from drain.errors import KeyMissing
+from drain.ledger import Ledger
+from drain.opener import NotMail, open_object
+
+_OUR_NAME = re.compile(r"([0-9a-f]{64})-")
+
+
+@dataclass
+class Rebuilt:
+    """How many mails were taken over, were known already, or could not be opened."""
+
+    adopted: int = 0
+    known: int = 0
+    unreadable: int = 0
+
+
+def rebuild(bucket: Bucket, processed_prefix: str, ledger: Ledger, now: float) -> Rebuilt:
+    """Enters every mail under *processed_prefix* into the ledger as settled; rows there stay as they are."""
+    result = Rebuilt()
+    for page in bucket.pages(processed_prefix):
+        for listed in page:
+            identity, recipient = _identify(bucket, processed_prefix, listed)
+            if identity is None:
+                result.unreadable += 1
+            elif ledger.adopt(identity, recipient, listed.size, listed.last_modified.timestamp(), now):
+                result.adopted += 1
+            else:
+                result.known += 1
+    return result
+
+
+def _identify(bucket: Bucket, prefix: str, listed: ListedObject) -> tuple[str | None, str]:
+    if named := _OUR_NAME.match(listed.key.removeprefix(prefix)):
+        return named.group(1), ""
+    fetched = bucket.get(listed)
+    if fetched is None:
+        return None, ""
+    try:
+        mail = open_object(fetched.body, fetched.metadata).mail
+    except (NotMail, KeyMissing):
+        return None, ""
+    return mail.identity, mail.recipient

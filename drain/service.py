@@ -1,0 +1,152 @@
+"""``drain run``: pass after pass until told to stop; also one pass with the same manners.
+
+- ``SIGTERM``, ``SIGINT``: mails in hand are finished, and the process ends
+  within 10 s. ``SIGUSR1``: look now.
+- While a pass moved mail, the next follows at once. While R2 or the mail server
+  is away, the wait doubles, up to a quarter of an hour.
+- A pass runs on a thread of its own, so that signals are heard while it waits
+  for the network.
+"""
+
+import random
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+
+from drain.delivery import Outcome, Step
+from drain.errors import ConfigError, LockHeld, Refused
+from drain.inject import FINAL_REPLY_SECONDS
+from drain.log import Level, Log
+from drain.notify import Notifier
+from drain.sweep import Summary, Sweep
+
+_STOP_SECONDS = 9.5
+_LONGEST_BACKOFF_SECONDS = 900.0
+_JITTER = 0.1
+# A mail may rightly wait this long for one reply. A pass without any step for
+# longer hangs, and the watchdog should have its way.
+_LONGEST_SILENCE_SECONDS = FINAL_REPLY_SECONDS + 60
+_TICK_SECONDS = 0.5
+
+
+@dataclass
+class Service:
+    """Runs passes and listens to signals. Make it on the main thread."""
+
+    sweep: Sweep
+    log: Log
+    notifier: Notifier
+    poll_interval_seconds: float
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _last_step_at: float = field(default_factory=time.monotonic)
+    _failures: int = 0
+
+    def once(self) -> Summary:
+        """One pass."""
+        self._listen()
+        return self._pass()
+
+    def run(self) -> Summary:
+        """Passes for ever; the last one's summary.
+
+        It ends by itself only if the very first pass is refused or finds the
+        configuration wrong: later the same can be R2's bad day.
+        """
+        self._listen()
+        self.notifier.ready("Looking into the bucket")
+        summary = self._pass()
+        while not self.sweep.stop.is_set():
+            if isinstance(summary.error, (Refused, ConfigError)) and self._failures == 1:
+                break
+            self._wait(self._delay_seconds(summary))
+            if not self.sweep.stop.is_set():
+                summary = self._pass()
+        self.notifier.stopping()
+        return summary
+
+    def poke(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def _listen(self) -> None:
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self.sweep.stop.set()
+            self._wake.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGUSR1, lambda _signal, _frame: self._wake.set())
+        observer = self.sweep.step
+
+        def stepped(step: Step, name: str) -> None:
+            self._last_step_at = time.monotonic()
+            observer(step, name)
+
+        self.sweep.step = stepped
+
+    def _pass(self) -> Summary:
+        self._last_step_at = time.monotonic()
+        done: list[Summary] = []
+        thread = threading.Thread(target=lambda: done.append(self.sweep.run()), name="pass", daemon=True)
+        thread.start()
+        stop_at = float("inf")
+        while thread.is_alive() and time.monotonic() < stop_at:
+            thread.join(_TICK_SECONDS)
+            if time.monotonic() - self._last_step_at < _LONGEST_SILENCE_SECONDS:
+                self.notifier.alive()
+            if self.sweep.stop.is_set():
+                stop_at = min(stop_at, time.monotonic() + _STOP_SECONDS)
+        # No summary: it hangs in the network and is left behind, or a bug ended it.
+        summary = done[0] if done else Summary(stopped=self.sweep.stop.is_set(), bugs=int(not self.sweep.stop.is_set()))
+        self._failures = self._failures + 1 if summary.error or summary.bugs else 0
+        self._say(summary)
+        return summary
+
+    def _delay_seconds(self, summary: Summary) -> float:
+        if summary.error is not None and not isinstance(summary.error, LockHeld):
+            longest = max(_LONGEST_BACKOFF_SECONDS, self.poll_interval_seconds)
+            delay = min(self.poll_interval_seconds * 2.0 ** min(self._failures - 1, 10), longest)
+        elif summary.progressed:
+            return 0.0
+        else:
+            delay = self.poll_interval_seconds
+        return delay * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 (jitter, not cryptography)
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        beat = (self.notifier.watchdog_seconds or 2e6) / 2
+        while (left := until - time.monotonic()) > 0 and not self._wake.wait(min(left, beat)):
+            self.notifier.alive()
+        self._wake.clear()
+
+    def _say(self, summary: Summary) -> None:
+        """One line a pass; an empty one that follows an empty one is worth no line in a log on an SD card."""
+        counts = {str(outcome.value): summary.outcomes[outcome] for outcome in Outcome if summary.outcomes[outcome]}
+        if isinstance(summary.error, LockHeld):
+            level = Level.NOTICE
+        elif summary.error is not None:
+            # Away for now is a warning; refused or misconfigured needs a person.
+            level = Level.ALERT if isinstance(summary.error, (Refused, ConfigError)) else Level.WARNING
+        elif summary.listed or summary.missing or summary.bugs:
+            level = Level.INFO
+        else:
+            level = Level.DEBUG
+        self.log.event(
+            level,
+            "pass",
+            listed=summary.listed,
+            **counts,
+            left=summary.left or None,
+            missing=summary.missing or None,
+            seconds=round(summary.seconds, 3),
+            stopped=summary.stopped or None,
+            message=str(summary.error) if summary.error else None,
+        )
+        words = str(summary.error) if summary.error else f"Last pass: {_in_words(counts)}"
+        self.notifier.status(f"{time.strftime('%H:%M')} {words}")
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in counts.items()) or "nothing to do"

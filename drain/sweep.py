@@ -1,0 +1,262 @@
+"""One pass over ``pending/``.
+
+LIST comes first. Only if that shows something to do is the lock taken, the
+ledger opened and the mail server logged in to, in this order; only then is
+anything opened or moved. Pages of the LIST are worked off as they come, oldest
+mail first within each; several mails are in flight at once.
+"""
+
+import contextlib
+import itertools
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drain import lock, stamp
+from drain.bucket import Bucket, ListedObject, moved_name
+from drain.crew import Crew
+from drain.delivery import Delivery, Outcome, Prefixes, Result, Step
+from drain.errors import BucketUnavailable, DrainError
+from drain.inject import Session
+from drain.ledger import Ledger, Row, State
+from drain.log import Log
+from drain.routing import Router
+from drain.sessions import Sessions, Stopping
+
+# So many mails in a row that R2 did not give or take: the link is down, and the
+# rest of a long backlog would only wait for time-outs.
+_BUCKET_FAILURES_IN_A_ROW = 5
+# DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
+_GRACE_SECONDS = 8.0
+_LAST_SECONDS = 1.0
+
+_PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED)
+_LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
+
+
+@dataclass
+class Summary:
+    """What a pass came to."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    listed: int = 0
+    missing: int = 0
+    bugs: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    error: DrainError | None = None
+
+    @property
+    def progressed(self) -> bool:
+        """Whether any object left ``pending/``: then another look is worth while at once."""
+        return any(self.outcomes[outcome] for outcome in _PROGRESS)
+
+    @property
+    def no_key(self) -> int:
+        """Mails that no key here opens."""
+        return self.outcomes[Outcome.NO_KEY]
+
+    @property
+    def left(self) -> int:
+        """Mails seen that wait for another pass."""
+        return sum(self.outcomes[outcome] for outcome in _LEFT)
+
+
+@dataclass
+class Sweep:
+    """Makes passes, one at a time."""
+
+    bucket: Bucket
+    prefixes: Prefixes
+    router: Router
+    connect: Callable[[], Session]
+    state_dir: Path
+    ledger_path: Path
+    lock_path: Path
+    log: Log
+    concurrency: int
+    inject_connections: int
+    memory_budget: int
+    retention_seconds: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    step: Callable[[Step, str], None] = lambda step, name: None
+    on_listed: Callable[[int], None] = lambda count: None
+    on_result: Callable[[Result], None] = lambda result: None
+    clock: Callable[[], float] = time.time
+    # Whether the ledger had unfinished mails when last seen; None: not looked yet.
+    _unfinished: bool | None = None
+
+    def run(self) -> Summary:
+        """Makes one pass. What ends it early is in the summary's ``error``, not raised."""
+        summary = Summary()
+        begun = time.monotonic()
+        try:
+            pages = self.bucket.pages(self.prefixes.pending)
+            first = next(pages, None)
+            self.step(Step.LISTED, "")
+            if first is not None or self._has_unfinished():
+                self._work(itertools.chain([first] if first else [], pages), summary)
+        except DrainError as error:
+            summary.error = error
+        summary.stopped = self.stop.is_set()
+        summary.seconds = time.monotonic() - begun
+        return summary
+
+    def _has_unfinished(self) -> bool:
+        if self._unfinished is None:
+            if not self.ledger_path.exists():
+                return False
+            with contextlib.closing(Ledger(self.ledger_path)) as ledger:
+                self._unfinished = bool(ledger.unfinished_objects())
+        return self._unfinished
+
+    def _work(self, pages: Iterable[list[ListedObject]], summary: Summary) -> None:
+        with (
+            lock.held(self.lock_path, self.log),
+            contextlib.closing(Ledger(self.ledger_path)) as ledger,
+            contextlib.closing(Sessions(self.connect, self.inject_connections)) as sessions,
+        ):
+            self.step(Step.LOCKED, "")
+            delivery = Delivery(
+                bucket=self.bucket,
+                ledger=ledger,
+                router=self.router,
+                sessions=sessions,
+                stamp=stamp.load(self.state_dir),
+                prefixes=self.prefixes,
+                log=self.log,
+                step=self.step,
+                clock=self.clock,
+            )
+            work = _Pass(self, delivery, summary)
+            unseen = ledger.unfinished_objects()
+            complete = work.feed(pages, unseen)
+            if work.error is not None:
+                raise work.error
+            if complete:
+                self._account_for(unseen, ledger, summary)
+            ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
+            self._unfinished = bool(ledger.unfinished_objects())
+
+    def _account_for(self, unseen: dict[str, str], ledger: Ledger, summary: Summary) -> None:
+        """Finds out what became of unfinished mails whose object a complete LIST did not show."""
+        for key, identity in unseen.items():
+            row = ledger.find(identity)
+            if self.stop.is_set() or row is None or self.bucket.exists(key):
+                continue
+            aside = row.state is State.SETTING_ASIDE
+            prefix = self.prefixes.quarantine if aside else self.prefixes.processed
+            if self.bucket.exists(moved_name(prefix, identity, key, self.prefixes.pending)):
+                ledger.found_moved(identity, self.clock())
+                continue
+            ledger.missing(identity, self.clock())
+            summary.missing += 1
+            self.log.alert(
+                "missing",
+                id=identity[:16],
+                object=key,
+                state=row.state.value,
+                to=row.recipient,
+                message="A mail that was not finished is gone from the bucket: removed by a lifecycle rule, or taken"
+                " by somebody else.",
+            )
+
+
+class _Pass:
+    """The feeding of one pass: objects in, results counted, a halt where one concerns all."""
+
+    def __init__(self, sweep: Sweep, delivery: Delivery, summary: Summary) -> None:
+        self._sweep = sweep
+        self._delivery = delivery
+        self._summary = summary
+        self._lock = threading.Lock()
+        self._failures_in_a_row = 0
+        self._connected = False
+        self.error: DrainError | None = None
+
+    def feed(self, pages: Iterable[list[ListedObject]], unseen: dict[str, str]) -> bool:
+        """Hands every listed object to the crew, and waits for it; whether the LIST came to its end."""
+        sweep = self._sweep
+        crew = Crew(sweep.concurrency, sweep.memory_budget, self._deliver, self._halted)
+        complete = False
+        try:
+            complete = self._submit_all(pages, unseen, crew)
+        finally:
+            crew.finish()
+            # Asked to stop: let mails in hand finish, then break the sessions. What is
+            # still under way after that has its state in the ledger.
+            if not crew.wait(until=sweep.stop) and not crew.wait(seconds=_GRACE_SECONDS):
+                self._delivery.sessions.abort()
+                crew.wait(seconds=_LAST_SECONDS)
+        return complete and not self._halted()
+
+    def _submit_all(
+        self, pages: Iterable[list[ListedObject]], unseen: dict[str, str], crew: Crew[tuple[ListedObject, Row | None]]
+    ) -> bool:
+        for page in pages:
+            self._summary.listed += len(page)
+            self._sweep.on_listed(self._summary.listed)
+            for listed in sorted(page, key=lambda entry: entry.last_modified):
+                unseen.pop(listed.key, None)
+                row = self._delivery.ledger.find_by_object(listed)
+                if row is not None and self._delivery.not_due(row):
+                    self._count(Result(Outcome.WAITING, listed.key, row.recipient, words=row.words or ""))
+                    continue
+                if not self._connected:
+                    self._delivery.sessions.open()
+                    self._connected = True
+                    self._sweep.step(Step.CONNECTED, "")
+                if not crew.submit((listed, row), listed.size):
+                    return False
+        return True
+
+    def _halted(self) -> bool:
+        return self.error is not None or self._sweep.stop.is_set()
+
+    def _deliver(self, work: tuple[ListedObject, Row | None]) -> None:
+        """One object, on a thread of the crew."""
+        listed, row = work
+        if self._halted():
+            return
+        try:
+            result = self._delivery.deliver(listed, row)
+        except Stopping:
+            return
+        except BucketUnavailable as error:
+            result = self._bucket_failed(listed, error)
+        except DrainError as error:
+            self._halt(error)
+            return
+        except Exception as error:  # noqa: BLE001 (a bug met by one mail must not hold up the others)
+            result = self._bug(listed, error)
+        else:
+            self._failures_in_a_row = 0
+        self._count(result)
+
+    def _count(self, result: Result) -> None:
+        with self._lock:
+            self._summary.outcomes[result.outcome] += 1
+        self._sweep.on_result(result)
+
+    def _bucket_failed(self, listed: ListedObject, error: DrainError) -> Result:
+        self._sweep.log.warning("mail", state=Outcome.FAILED.value, object=listed.key, message=str(error))
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= _BUCKET_FAILURES_IN_A_ROW:
+            self._halt(error)
+        return Result(Outcome.FAILED, listed.key, words=str(error))
+
+    def _bug(self, listed: ListedObject, error: Exception) -> Result:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}"
+        self._sweep.log.error("bug", object=listed.key, message=f"{message}. Please report it; the mail stays.")
+        with self._lock:
+            self._summary.bugs += 1
+        return Result(Outcome.FAILED, listed.key, words=message)
+
+    def _halt(self, error: DrainError) -> None:
+        with self._lock:
+            self.error = self.error or error

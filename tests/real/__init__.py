@@ -1,0 +1,1 @@
+"""Tests against the real servers: Postfix, Maddy, spamd and R2's simulator."""

@@ -1,0 +1,258 @@
+"""A private Maddy for tests: the project's own template, filled in and run."""
+
+import contextlib
+import imaplib
+import os
+import secrets
+import shutil
+import smtplib
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.real.postfix import (
+    HOST,
+    HOSTNAME,
+    REFUSED_FOR_NOW,
+    USERS,
+    addresses,
+    end,
+    filled,
+    free_port,
+    keep_log,
+    listening,
+    log_end,
+    offered_mechanisms,
+    self_signed_certificate,
+)
+
+_START_LIMIT_SECONDS = 30.0
+_COMMAND_LIMIT_SECONDS = 30.0
+# Maddy waits three minutes for clients to leave before it ends.
+_STOP_PATIENCE_SECONDS = 0.5
+_POLL_SECONDS = 0.02
+
+
+def maddy_binary() -> str | None:
+    """The path of the maddy command, if it is installed."""
+    return shutil.which("maddy")
+
+
+class Maddy:
+    """A Maddy of its own on free ports of 127.0.0.1, from `start` to `stop`; as `Postfix`."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        domains: tuple[str, ...] = ("example.test",),
+        users: Sequence[str] = USERS,
+        tls: bool = False,
+    ) -> None:
+        """Choose ports and password; nothing is started.
+
+        Args:
+            root: where `stop` leaves ``maddy.log``.
+            domains: its mail domains.
+            users: local parts at the first domain, or whole addresses. A further domain
+                has alice.
+            tls: offer STARTTLS and demand it before AUTH, over SMTP and IMAP.
+        """
+        self.host = HOST
+        self.port = free_port()
+        self.imap_port = free_port()
+        self.user = f"drain@{HOSTNAME}"
+        self.password = secrets.token_urlsafe(16)
+        self.ca_file: Path | None = None
+        self.domains = domains
+        self.addresses = addresses(domains, users)
+        self._root = root
+        self._tls = tls
+        self._home: Path | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Run the server; returns once it offers AUTH. After `halt` with the mail of before.
+
+        Raises:
+            RuntimeError: Maddy is not installed or did not come up; says which.
+        """
+        binary = _needed_binary()
+        try:
+            if self._home is None:
+                # Not below root: the path of the socket in it may have 107 bytes.
+                self._home = Path(tempfile.mkdtemp(prefix="drain-maddy-"))
+                self._configure(self._home)
+                self._make_users()
+            self._server = subprocess.Popen(
+                [binary, "--config", str(self._home / "maddy.conf"), "run"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self._await_auth(self._server)
+        except BaseException:
+            self.stop()
+            raise
+
+    def halt(self) -> None:
+        """End the server and keep its mail; `start` brings it back on the same ports."""
+        server, self._server = self._server, None
+        if server is not None:
+            end(server, _STOP_PATIENCE_SECONDS)
+            # A killed Maddy leaves its socket, over which the next one would stumble.
+            shutil.rmtree(self._running_home() / "run")
+
+    def stop(self) -> None:
+        """End the server and remove all that it had, but for its log."""
+        self.halt()
+        home, self._home = self._home, None
+        if home is not None:
+            keep_log(home / "maddy.log", self._root / "maddy.log")
+            shutil.rmtree(home)
+        self.ca_file = None
+
+    def mailbox(self, address: str) -> list[bytes]:
+        """The mails filed for *address*, oldest first, as IMAP shows them (line ends CRLF).
+
+        Raises:
+            ValueError: there is no such mailbox.
+        """
+        if address not in self.addresses:
+            message = f"There is no mailbox {address!r}."
+            raise ValueError(message)
+        with self._inbox(address) as (client, count):
+            if count == 0:
+                return []
+            _status, items = client.fetch("1:*", "(BODY.PEEK[])")
+        return [item[1] for item in items if isinstance(item, tuple)]
+
+    def wait_until_filed(self, seconds: float = 30) -> None:
+        """Nothing to wait for: Maddy files a mail before it says 250."""
+
+    def clear(self) -> None:
+        """Empty all mailboxes."""
+        for address in self.addresses:
+            with self._inbox(address) as (client, count):
+                if count > 0:
+                    client.store("1:*", "+FLAGS.SILENT", r"(\Deleted)")
+                    client.expunge()
+
+    def _configure(self, home: Path) -> None:
+        """Write the configuration into *home*."""
+        tls = "off"
+        if self._tls:
+            self.ca_file, key_file = self_signed_certificate(home)
+            tls = f"file {self.ca_file} {key_file}"
+        values = {
+            "STATE_DIR": str(home / "state"),
+            "RUNTIME_DIR": str(home / "run"),
+            "LOG": str(home / "maddy.log"),
+            "HOSTNAME": HOSTNAME,
+            "MAIL_DOMAINS": " ".join(self.domains),
+            "INJECT_PORT": str(self.port),
+            "INJECT_USER": self.user,
+            "IMAP_PORT": str(self.imap_port),
+            "TLS": tls,
+        }
+        # For tests only: the mailboxes that are refused for now.
+        refused = "".join(
+            f'    destination {name}@{self.domains[0]} {{\n        reject {code} {enhanced} "{words}"\n    }}\n'
+            for name, (code, enhanced, words) in (
+                (name, reply.split(" ", 2)) for name, reply in REFUSED_FOR_NOW.items()
+            )
+        )
+        before, mark, after = filled("maddy.conf", values).partition("    default_destination {\n")
+        if not mark:
+            message = "The template maddy.conf has no default_destination to put the refused mailboxes before."
+            raise RuntimeError(message)
+        (home / "maddy.conf").write_text(before + refused + mark + after)
+
+    def _make_users(self) -> None:
+        """Make the user that injects, and mailboxes with a login each."""
+        # The first command of each kind makes its database; the others may then run at once.
+        self._command("creds", "create", "--bcrypt-cost", "4", self.user, stdin=self.password)
+        first, *others = self.addresses
+        self._make_mailbox(first)
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for _made in pool.map(self._make_mailbox, others):
+                pass
+
+    def _make_mailbox(self, address: str) -> None:
+        # Cost 4, the least there is: hashing a password properly takes Maddy 50 ms.
+        self._command("creds", "create", "--bcrypt-cost", "4", address, stdin=self.password)
+        self._command("imap-acct", "create", "--no-specialuse", address)
+
+    def _command(self, *arguments: str, stdin: str = "") -> None:
+        """Run one of maddy's commands; a RuntimeError with its own words where it fails."""
+        done = subprocess.run(
+            [_needed_binary(), "--config", str(self._running_home() / "maddy.conf"), *arguments],
+            input=f"{stdin}\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_COMMAND_LIMIT_SECONDS,
+        )
+        if done.returncode != 0:
+            message = f"maddy {' '.join(arguments)} failed: {done.stderr.strip()}\n{self._log_end()}"
+            raise RuntimeError(message)
+
+    def _await_auth(self, server: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _START_LIMIT_SECONDS
+        while not (listening(self.port) and listening(self.imap_port)):
+            if server.poll() is not None or time.monotonic() > deadline:
+                message = f"Maddy did not come up.\n{self._log_end()}"
+                raise RuntimeError(message)
+            time.sleep(_POLL_SECONDS)
+        try:
+            offered = offered_mechanisms(self.port, self.ca_file)
+        except (OSError, smtplib.SMTPException) as error:
+            message = f"Maddy came up but does not speak SMTP: {error}\n{self._log_end()}"
+            raise RuntimeError(message) from error
+        if "PLAIN" not in offered:
+            message = f"Maddy offers no AUTH PLAIN.\n{self._log_end()}"
+            raise RuntimeError(message)
+
+    @contextlib.contextmanager
+    def _inbox(self, address: str) -> Iterator[tuple[imaplib.IMAP4, int]]:
+        """An IMAP session in the INBOX of *address*, and the number of mails there."""
+        self._running_home()
+        with imaplib.IMAP4(HOST, self.imap_port, timeout=_COMMAND_LIMIT_SECONDS) as client:
+            if self.ca_file is not None:
+                client.starttls(ssl.create_default_context(cafile=str(self.ca_file)))
+            client.login(address, self.password)
+            _status, (count,) = client.select("INBOX")
+            yield client, int(count or b"0")
+
+    def _running_home(self) -> Path:
+        if self._home is None:
+            message = "Maddy is not started."
+            raise RuntimeError(message)
+        return self._home
+
+    def _log_end(self) -> str:
+        return log_end(self._running_home() / "maddy.log")
+
+
+def _needed_binary() -> str:
+    binary = maddy_binary()
+    if binary is None:
+        message = "maddy is not here: install Maddy 0.9 (https://maddy.email) and put it on the PATH."
+        raise RuntimeError(message)
+    return binary

@@ -1,0 +1,426 @@
+"""A private Postfix for tests: the project's own templates, filled in and run as root.
+
+What stands here without an underscore, apart from `Postfix`, the fixture for Maddy
+uses too.
+"""
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+import drain
+
+HOST = "127.0.0.1"
+HOSTNAME = "mx.example.test"
+USERS = ("alice", "bob", "admin", "catch", "inbox", *(f"u{number:03d}" for number in range(100)))
+# Local parts at the first domain that are refused for now: what RCPT answers.
+REFUSED_FOR_NOW = {"defer": "450 4.2.1 Try again later", "full": "452 4.2.2 The mailbox is full"}
+
+_TEMPLATES = Path(drain.__file__).parent / "templates"
+_START_LIMIT_SECONDS = 20.0
+_STOP_LIMIT_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+_LOG_LINES_SHOWN = 15
+# Debian keeps the daemons' commands here, which a plain user's PATH leaves out.
+_SBIN = ("/usr/sbin", "/sbin")
+_MAIL_UID = 5000  # any number but root's; it needs no entry in /etc/passwd
+# The queue that "postfix start" would make: name, mode, group (postfix-files(5)).
+_QUEUE_FOLDERS = (
+    *((name, 0o700) for name in ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming")),
+    *((name, 0o700) for name in ("private", "saved", "trace")),
+    ("maildrop", 0o730),
+    ("public", 0o710),
+)
+# In the order in which a mail passes through them, so that none slips past a look.
+_QUEUES_OF_UNFILED_MAIL = ("maildrop", "incoming", "active", "deferred", "incoming", "active")
+
+
+class Postfix:
+    """A Postfix of its own on a free port of 127.0.0.1, from `start` to `stop`.
+
+    Mail for a mailbox lands in a Maildir, mail for ``defer@`` and ``full@`` at the first
+    domain gets a 4xx at RCPT, any other recipient a 550.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        domains: tuple[str, ...] = ("example.test",),
+        users: Sequence[str] = USERS,
+        tls: bool = False,
+    ) -> None:
+        """Choose port and password; nothing is started.
+
+        Args:
+            root: where `stop` leaves ``postfix.log``. The server itself lives elsewhere,
+                since its users must be able to walk there and pytest's folders are 0700.
+            domains: its mail domains.
+            users: local parts at the first domain, or whole addresses. A further domain
+                has alice.
+            tls: offer STARTTLS and demand it before AUTH.
+        """
+        self.host = HOST
+        self.port = free_port()
+        self.user = f"drain@{HOSTNAME}"
+        self.password = secrets.token_urlsafe(16)
+        self.ca_file: Path | None = None
+        self.domains = domains
+        self.addresses = addresses(domains, users)
+        self._root = root
+        self._tls = tls
+        self._home: Path | None = None
+        self._master: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Run the server; returns once it offers AUTH. After `halt` with the mail of before.
+
+        Raises:
+            RuntimeError: Postfix or a part of it is not installed, the caller is not
+                root, or the server did not come up; says which.
+        """
+        postconf, saslpasswd2 = _needed("postconf", "postfix"), _needed("saslpasswd2", "sasl2-bin")
+        if os.geteuid() != 0:
+            message = "A private Postfix must be started by root: its parts change to several users."
+            raise RuntimeError(message)
+        try:
+            if self._home is None:
+                self._home = _world_readable_folder("drain-postfix-")
+                self._lay_out(self._home, saslpasswd2)
+            daemons = _output([postconf, "-d", "-h", "daemon_directory"]).strip()
+            # master itself rather than "postfix start": no shell, no syslog, no half
+            # second of checks, and a child of ours, whose end we see.
+            self._master = subprocess.Popen(
+                [f"{daemons}/master", "-c", str(self._home / "etc")],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self._await_auth(self._master)
+        except BaseException:
+            self.stop()
+            raise
+
+    def halt(self) -> None:
+        """End the server and keep its mail; `start` brings it back on the same port."""
+        master, self._master = self._master, None
+        if master is not None:
+            end(master)
+
+    def stop(self) -> None:
+        """End the server and remove all that it had, but for its log."""
+        self.halt()
+        home, self._home = self._home, None
+        if home is not None:
+            keep_log(home / "log" / "mail.log", self._root / "postfix.log")
+            shutil.rmtree(home)
+        self.ca_file = None
+
+    def mailbox(self, address: str) -> list[bytes]:
+        """The mails filed for *address*, oldest first, as they lie in the Maildir (line ends LF).
+
+        Raises:
+            ValueError: there is no such mailbox.
+        """
+        if address not in self.addresses:
+            message = f"There is no mailbox {address!r}."
+            raise ValueError(message)
+        files: list[tuple[int, str, bytes]] = []
+        for file in self._maildir_files(address):
+            with contextlib.suppress(FileNotFoundError):  # cleared meanwhile
+                files.append((file.stat().st_mtime_ns, file.name, file.read_bytes()))
+        return [body for _time, _name, body in sorted(files)]
+
+    def wait_until_filed(self, seconds: float = 30) -> None:
+        """Wait until the queue is empty: Postfix says 250 before it files.
+
+        Raises:
+            RuntimeError: there is still mail in the queue after *seconds*.
+        """
+        queue = self._running_home() / "queue"
+        deadline = time.monotonic() + seconds
+        while any(_has_file(queue / name) for name in _QUEUES_OF_UNFILED_MAIL):
+            if time.monotonic() > deadline:
+                message = f"Mail is still in Postfix's queue after {seconds} s.\n{self._log_end()}"
+                raise RuntimeError(message)
+            time.sleep(_POLL_SECONDS)
+
+    def clear(self) -> None:
+        """Empty all Maildirs."""
+        for address in self.addresses:
+            for file in self._maildir_files(address):
+                file.unlink(missing_ok=True)
+
+    def _lay_out(self, home: Path, saslpasswd2: str) -> None:
+        """Make folders, configuration and the user that injects."""
+        postfix_uid = pwd.getpwnam("postfix").pw_uid
+        postdrop_gid = int(_output(["getent", "group", "postdrop"]).split(":")[2])
+        etc, queue = home / "etc", home / "queue"
+        for folder in (etc / "sasl", queue / "pid", home / "log", home / "data", home / "mail"):
+            folder.mkdir(parents=True)
+        os.chown(home / "data", postfix_uid, -1)
+        os.chown(home / "mail", _MAIL_UID, _MAIL_UID)
+        for name, mode in _QUEUE_FOLDERS:
+            folder = queue / name
+            folder.mkdir()
+            os.chown(folder, postfix_uid, postdrop_gid if mode != 0o700 else -1)
+            folder.chmod(mode)  # not with mkdir, which the umask narrows
+        certificate, key = "", ""
+        if self._tls:
+            self.ca_file, key_file = self_signed_certificate(etc)
+            certificate, key = str(self.ca_file), str(key_file)
+        values = {
+            "CONFIG_DIR": str(etc),
+            "QUEUE_DIR": str(queue),
+            "DATA_DIR": str(home / "data"),
+            "LOG_FILE": str(home / "log" / "mail.log"),
+            "HOSTNAME": HOSTNAME,
+            "MAIL_DOMAINS": " ".join(self.domains),
+            "MAILDIR_BASE": str(home / "mail"),
+            "MAIL_UID": str(_MAIL_UID),
+            "MAIL_GID": str(_MAIL_UID),
+            "TLS_LEVEL": "encrypt" if self._tls else "none",
+            "TLS_CERT": certificate,
+            "TLS_KEY": key,
+            "INJECT_PORT": str(self.port),
+        }
+        # For tests only: the mailboxes that are refused for now.
+        refused = f"smtpd_recipient_restrictions = check_recipient_access texthash:{etc}/refused\n"
+        (etc / "main.cf").write_text(filled("postfix-main.cf", values) + refused)
+        (etc / "master.cf").write_text(filled("postfix-master.cf", values))
+        (etc / "refused").write_text(
+            "".join(f"{name}@{self.domains[0]} {reply}\n" for name, reply in REFUSED_FOR_NOW.items())
+        )
+        (etc / "mailboxes").write_text("".join(f"{address} {_maildir(address)}/\n" for address in self.addresses))
+        (etc / "sasl" / "smtpd.conf").write_text(
+            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\n"
+            f"sasldb_path: {etc}/sasl/sasldb2\n"
+        )
+        # Postfix re-reads a file younger than two seconds until it is older, lest it has half of it.
+        past = time.time() - 60
+        for file in ("main.cf", "refused", "mailboxes"):
+            os.utime(etc / file, (past, past))
+        name, realm = self.user.split("@")
+        database = etc / "sasl" / "sasldb2"
+        _output([saslpasswd2, "-p", "-c", "-f", str(database), "-u", realm, name], stdin=self.password)
+        os.chown(database, 0, pwd.getpwnam("postfix").pw_gid)
+        database.chmod(0o640)
+
+    def _await_auth(self, master: subprocess.Popen[bytes]) -> None:
+        """Wait until the server offers AUTH PLAIN, which only a working SASL does."""
+        deadline = time.monotonic() + _START_LIMIT_SECONDS
+        while not listening(self.port):
+            if master.poll() is not None or time.monotonic() > deadline:
+                message = f"Postfix did not come up.\n{self._log_end()}"
+                raise RuntimeError(message)
+            time.sleep(_POLL_SECONDS)
+        try:
+            offered = offered_mechanisms(self.port, self.ca_file)
+        except (OSError, smtplib.SMTPException) as error:
+            message = f"Postfix came up but does not speak SMTP: {error}\n{self._log_end()}"
+            raise RuntimeError(message) from error
+        if "PLAIN" not in offered:
+            message = (
+                "Postfix offers no AUTH PLAIN: the Debian package libsasl2-modules may be missing "
+                f"(apt-get install libsasl2-modules).\n{self._log_end()}"
+            )
+            raise RuntimeError(message)
+
+    def _maildir_files(self, address: str) -> Iterator[Path]:
+        for folder in ("new", "cur"):
+            # Postfix makes a Maildir with its first mail.
+            with contextlib.suppress(FileNotFoundError):
+                yield from (self._running_home() / "mail" / _maildir(address) / folder).iterdir()
+
+    def _running_home(self) -> Path:
+        if self._home is None:
+            message = "Postfix is not started."
+            raise RuntimeError(message)
+        return self._home
+
+    def _log_end(self) -> str:
+        return log_end(self._running_home() / "log" / "mail.log")
+
+
+def addresses(domains: Sequence[str], users: Sequence[str]) -> tuple[str, ...]:
+    """All mailboxes: *users*, a bare one at the first domain, and alice at each further domain."""
+    first, *others = domains
+    return (
+        *(user if "@" in user else f"{user}@{first}" for user in users),
+        *(f"alice@{domain}" for domain in others),
+    )
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """One of the project's templates with each ``@NAME@`` replaced.
+
+    Raises:
+        KeyError: the template has a placeholder that *values* lacks.
+    """
+    text = (_TEMPLATES / template).read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z][A-Z_]*)@", lambda match: values[match[1]], text)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    """Whether somebody listens on *port* of 127.0.0.1."""
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def offered_mechanisms(port: int, ca_file: Path | None) -> list[str]:
+    """The AUTH mechanisms that the server on *port* offers, after STARTTLS where it has a certificate."""
+    # The name is given since smtplib would look for one in the DNS, for seconds.
+    with smtplib.SMTP(HOST, port, local_hostname="localhost", timeout=_START_LIMIT_SECONDS) as client:
+        if ca_file is not None:
+            client.starttls(context=ssl.create_default_context(cafile=str(ca_file)))
+        client.ehlo()
+        return client.esmtp_features.get("auth", "").upper().split()
+
+
+def self_signed_certificate(folder: Path) -> tuple[Path, Path]:
+    """Certificate (which is its own CA) and key, as PEM files in *folder*, for a server on loopback."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTNAME)])
+    names = [x509.DNSName(HOSTNAME), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
+    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    key_file.chmod(0o600)
+    return certificate_file, key_file
+
+
+def end(leader: subprocess.Popen[bytes], patience_seconds: float = _STOP_LIMIT_SECONDS) -> None:
+    """End a server that leads a session of its own, and whatever it started there.
+
+    It is asked, and killed if it is still there after *patience_seconds*.
+    """
+    leader.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        leader.wait(patience_seconds)
+    # A child may still be on its way out, with files in use. Zombies do not count:
+    # a container without a proper init can keep them for long.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait(_STOP_LIMIT_SECONDS)
+    deadline = time.monotonic() + _STOP_LIMIT_SECONDS
+    while _group_runs(leader.pid):
+        if time.monotonic() > deadline:
+            message = f"Process group {leader.pid} outlived SIGKILL."
+            raise RuntimeError(message)
+        time.sleep(_POLL_SECONDS)
+
+
+def keep_log(log: Path, destination: Path) -> None:
+    """Copy a server's log to where the test's own files lie, if both are there."""
+    if log.exists() and destination.parent.is_dir():
+        shutil.copyfile(log, destination)
+
+
+def log_end(log: Path) -> str:
+    """The last lines of a server's log."""
+    if not log.exists():
+        return "(It wrote no log.)"
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:])
+
+
+def _needed(command: str, package: str) -> str:
+    path = shutil.which(command, path=os.pathsep.join((os.environ.get("PATH", ""), *_SBIN)))
+    if path is None:
+        message = f"{command} is not here: install the Debian package {package} (apt-get install {package})."
+        raise RuntimeError(message)
+    return path
+
+
+def _world_readable_folder(prefix: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder.chmod(0o755)
+    return folder
+
+
+def _output(command: Sequence[str], stdin: str = "") -> str:
+    """What *command* prints; a RuntimeError with its own words where it fails."""
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False, timeout=_START_LIMIT_SECONDS
+    )
+    if done.returncode != 0:
+        message = f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}"
+        raise RuntimeError(message)
+    return done.stdout
+
+
+def _maildir(address: str) -> str:
+    local_part, _, domain = address.rpartition("@")
+    return f"{domain}/{local_part}"
+
+
+def _group_runs(group: int) -> bool:
+    """Whether a process of the process group is alive and no zombie."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            # After the name, which may hold anything: state, parent, process group (proc(5)).
+            state, _parent, its_group, *_ = stat.read_text(errors="replace").rpartition(")")[2].split()
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
+
+
+def _has_file(folder: Path) -> bool:
+    return any(files for _folder, _folders, files in os.walk(folder))
