@@ -4,11 +4,12 @@ Nothing of boto3 leaves this file: objects come out as `ListedObject` and
 `FetchedObject`, failures as `BucketRefused` and `BucketUnavailable`.
 """
 
+import contextlib
 import datetime
 import email.utils
+import functools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,9 @@ class Bucket:
         try:
             with _translated(f"fetching {listed.key}"):
                 answer = self._s3.get_object(Bucket=self._name, Key=listed.key)
-                with answer["Body"] as stream:
+                # closing(), not the body's own `with`: that hands out the bare stream,
+                # whose failures botocore does not translate.
+                with contextlib.closing(answer["Body"]) as stream:
                     body = stream.read()
         except _NotFound:
             return None
@@ -126,10 +129,12 @@ class Bucket:
     def copy(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None = None) -> bool:
         """Copies one version of an object; with *metadata*, in place of its own where that can be stored.
 
-        Whether it is still that version is asked by ETag and by date. HTTP dates
-        have whole seconds, and servers differ in how they round: the question
-        is sound for a version that was `OVERWRITE_UNSEEN_SECONDS` old when it was
-        fetched, since what is written later has a later date.
+        Whether it is still that version is asked by its date alone: the same mail
+        to another recipient has the same ETag, and S3 lets a matching ETag
+        overrule the date. HTTP dates have whole seconds, and servers differ in how
+        they round: the question is sound for a version that was
+        `OVERWRITE_UNSEEN_SECONDS` old when it was fetched, since what is written
+        later has a later date.
 
         Returns:
             False if that version is not there any more (gone, or overwritten by
@@ -144,7 +149,6 @@ class Bucket:
                     Bucket=self._name,
                     Key=to,
                     CopySource={"Bucket": self._name, "Key": version.key},
-                    CopySourceIfMatch=version.etag,
                     CopySourceIfUnmodifiedSince=_whole_second(version.last_modified) + datetime.timedelta(seconds=1),
                     **directive,
                 )
@@ -172,10 +176,6 @@ def connect(
     *, endpoint_url: str, bucket: str, access_key_id: str, secret_access_key: Secret, connections: int
 ) -> Bucket:
     """The bucket at an endpoint. No request is made yet."""
-    # The person's ~/.aws and AWS_PROFILE are about other things than this mailbox.
-    session = botocore.session.Session(
-        {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-    )
     # R2 has broken on the checksums that boto3 sends unasked since 1.36, with
     # answers that look like wrong keys.
     options = BotoConfig(
@@ -189,7 +189,7 @@ def connect(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=connections,
     )
-    client: S3Client = boto3.session.Session(botocore_session=session).client(
+    client: S3Client = _session().client(
         "s3",
         endpoint_url=endpoint_url,
         aws_access_key_id=access_key_id,
@@ -197,6 +197,13 @@ def connect(
         config=options,
     )
     return Bucket(client, bucket)
+
+
+@functools.cache
+def _session() -> boto3.session.Session:
+    # The person's ~/.aws and AWS_PROFILE are about other things than this mailbox.
+    variables = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
+    return boto3.session.Session(botocore_session=botocore.session.Session(variables))
 
 
 class _NotFound(Exception):
@@ -218,7 +225,7 @@ _REFUSALS = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translated(what: str) -> Iterator[None]:
     """Turns boto3's failures into ours, each with a sentence."""
     try:

@@ -87,6 +87,7 @@ class Sweep:
     on_listed: Callable[[int], None] = lambda count: None
     on_result: Callable[[Result], None] = lambda result: None
     clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen; None: not looked yet.
     _unfinished: bool | None = None
 
@@ -131,6 +132,7 @@ class Sweep:
                 log=self.log,
                 step=self.step,
                 clock=self.clock,
+                sleep=self.sleep,
             )
             work = _Pass(self, delivery, summary)
             unseen = ledger.unfinished_objects()

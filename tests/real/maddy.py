@@ -1,6 +1,5 @@
 """A private Maddy for tests: the project's own template, filled in and run."""
 
-import contextlib
 import imaplib
 import os
 import secrets
@@ -10,11 +9,11 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from tests.real.postfix import (
     HOST,
@@ -31,6 +30,8 @@ from tests.real.postfix import (
     offered_mechanisms,
     self_signed_certificate,
 )
+
+_Result = TypeVar("_Result")
 
 _START_LIMIT_SECONDS = 30.0
 _COMMAND_LIMIT_SECONDS = 30.0
@@ -137,11 +138,7 @@ class Maddy:
         if address not in self.addresses:
             message = f"There is no mailbox {address!r}."
             raise ValueError(message)
-        with self._inbox(address) as (client, count):
-            if count == 0:
-                return []
-            _status, items = client.fetch("1:*", "(BODY.PEEK[])")
-        return [item[1] for item in items if isinstance(item, tuple)]
+        return self._in_inbox(address, _bodies)
 
     def wait_until_filed(self, seconds: float = 30) -> None:
         """Nothing to wait for: Maddy files a mail before it says 250."""
@@ -149,10 +146,7 @@ class Maddy:
     def clear(self) -> None:
         """Empty all mailboxes."""
         for address in self.addresses:
-            with self._inbox(address) as (client, count):
-                if count > 0:
-                    client.store("1:*", "+FLAGS.SILENT", r"(\Deleted)")
-                    client.expunge()
+            self._in_inbox(address, _expunge)
 
     def _configure(self, home: Path) -> None:
         """Write the configuration into *home*."""
@@ -169,6 +163,7 @@ class Maddy:
             "INJECT_PORT": str(self.port),
             "INJECT_USER": self.user,
             "IMAP_PORT": str(self.imap_port),
+            "LMTP_PORT": str(free_port()),
             "TLS": tls,
         }
         # For tests only: the mailboxes that are refused for now.
@@ -229,16 +224,15 @@ class Maddy:
             message = f"Maddy offers no AUTH PLAIN.\n{self._log_end()}"
             raise RuntimeError(message)
 
-    @contextlib.contextmanager
-    def _inbox(self, address: str) -> Iterator[tuple[imaplib.IMAP4, int]]:
-        """An IMAP session in the INBOX of *address*, and the number of mails there."""
+    def _in_inbox(self, address: str, work: Callable[[imaplib.IMAP4], _Result]) -> _Result:
+        """What *work* returns, given an IMAP session with the INBOX of *address* selected."""
         self._running_home()
         with imaplib.IMAP4(HOST, self.imap_port, timeout=_COMMAND_LIMIT_SECONDS) as client:
             if self.ca_file is not None:
                 client.starttls(ssl.create_default_context(cafile=str(self.ca_file)))
             client.login(address, self.password)
-            _status, (count,) = client.select("INBOX")
-            yield client, int(count or b"0")
+            _answer(client.select("INBOX"))
+            return work(client)
 
     def _running_home(self) -> Path:
         if self._home is None:
@@ -248,6 +242,26 @@ class Maddy:
 
     def _log_end(self) -> str:
         return log_end(self._running_home() / "maddy.log")
+
+
+def _answer(reply: tuple[str, list[Any]]) -> list[Any]:
+    """The data of an IMAP reply; an error where it is NO, which imaplib only hands back."""
+    status, data = reply
+    if status != "OK":
+        raise imaplib.IMAP4.error(str(data))
+    return data
+
+
+def _bodies(client: imaplib.IMAP4) -> list[bytes]:
+    if _answer(client.search(None, "ALL"))[0] == b"":
+        return []
+    return [item[1] for item in _answer(client.fetch("1:*", "(BODY.PEEK[])")) if isinstance(item, tuple)]
+
+
+def _expunge(client: imaplib.IMAP4) -> None:
+    if _answer(client.search(None, "ALL"))[0] != b"":
+        _answer(client.store("1:*", "+FLAGS.SILENT", r"(\Deleted)"))
+        _answer(client.expunge())
 
 
 def _needed_binary() -> str:

@@ -89,7 +89,7 @@ class R2:
         if not self.endpoint_url:
             words = log.read_text("utf-8", "replace").strip()[-2000:]
             raise RuntimeError(
-                f"R2's simulator did not start within {_START_SECONDS:.0f} s; "
+                f"R2's simulator did not start (limit {_START_SECONDS:.0f} s): "
                 f"does `npm ci` in worker/ succeed? It said: {words or 'nothing'}"
             )
 
