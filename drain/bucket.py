@@ -79,13 +79,7 @@ class Bucket:
         while True:
             with _translated(f"listing {prefix} in bucket {self._name}"):
                 answer = self._s3.list_objects_v2(Bucket=self._name, Prefix=prefix, StartAfter=after)
-            # A captive portal or a wrong address can answer 200 with XML of its
-            # own, which parses as an empty list.
-            if not {"IsTruncated", "Name"} <= answer.keys():
-                raise BucketUnavailable(
-                    f"Listing {prefix} in bucket {self._name} was answered by something that is not S3.",
-                    "Check R2_ENDPOINT_URL, and whether this network wants a log-in page.",
-                )
+            _require(answer, {"IsTruncated", "KeyCount", "Name"}, f"Listing {prefix} in bucket {self._name}")
             page = [_listed(entry) for entry in answer.get("Contents", [])]
             if page:
                 yield page
@@ -107,6 +101,7 @@ class Bucket:
                     body = stream.read()
         except _NotFound:
             return None
+        _require(answer, {"ETag", "LastModified", "ContentLength"}, f"Fetching {listed.key}")
         if len(body) != answer["ContentLength"]:
             raise BucketUnavailable(
                 f"Fetching {listed.key} ended after {len(body)} of {answer['ContentLength']} bytes."
@@ -145,7 +140,7 @@ class Bucket:
             directive = {"MetadataDirective": "REPLACE", "Metadata": dict(metadata)}
         try:
             with _translated(f"copying {version.key} to {to}"):
-                self._s3.copy_object(
+                answer = self._s3.copy_object(
                     Bucket=self._name,
                     Key=to,
                     CopySource={"Bucket": self._name, "Key": version.key},
@@ -154,6 +149,8 @@ class Bucket:
                 )
         except (_NotFound, _PreconditionFailed):
             return False
+        # What is asked for next is to delete the original.
+        _require(answer.get("CopyObjectResult", {}), {"ETag"}, f"Copying {version.key}")
         return True
 
     def remove(self, key: str) -> None:
@@ -258,6 +255,15 @@ def _from_answer(error: ClientError, what: str) -> Exception:
     if status in (401, 403):
         return BucketRefused(f"R2 refused {what}: {status} {code} {words}.", "Check the R2_… settings.")
     return BucketUnavailable(f"R2 failed {what}: {status} {code} {words}.")
+
+
+def _require(answer: Mapping[str, Any], names: set[str], what: str) -> None:
+    """A captive portal or a wrong address can answer 200 with XML of its own, which parses as an empty answer."""
+    if not names <= answer.keys():
+        raise BucketUnavailable(
+            f"{what} was answered by something that is not S3.",
+            "Check R2_ENDPOINT_URL, and whether this network wants a log-in page.",
+        )
 
 
 def _age(answer: Any) -> float | None:

@@ -54,14 +54,14 @@ class Crew(Generic[Work]):
 
     def finish(self) -> None:
         """No more work will come."""
-        for thread in self._threads:
-            while thread.is_alive():
-                try:
-                    self._queue.put(None, timeout=_TICK_SECONDS)
-                    break
-                except queue.Full:
-                    if self._halted():
-                        self._discard()
+        while True:
+            try:
+                self._queue.put(None, timeout=_TICK_SECONDS)
+            except queue.Full:
+                if self._halted():
+                    self._discard()
+            else:
+                return
 
     def wait(self, *, until: threading.Event | None = None, seconds: float = float("inf")) -> bool:
         """Waits for the threads to end, for *seconds* or *until* an event is set; whether they did."""
@@ -86,6 +86,7 @@ class Crew(Generic[Work]):
                 self._do(work)
             finally:
                 self._free(size)
+        self._queue.put(None)  # for the next thread; nothing comes after it, so there is room
 
     def _free(self, size: int) -> None:
         with self._freed:

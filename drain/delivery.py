@@ -28,6 +28,8 @@ OBJECT_LIMIT = 64 * 1024 * 1024
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
 _NO_REPLY_RETRY_SECONDS = 300.0
+# About an hour and a half of tries: time to restart a mail server that is stuck.
+_UNDECIDED_ATTEMPTS = 6
 _REASON_METADATA = "drain-reason"
 
 
@@ -250,9 +252,11 @@ class Delivery:
         return self._set_aside(listed, stand_in, "too-large", words, {})
 
     def _refused(self, fetched: FetchedObject, mail: Mail, reply: Reply, reason: str) -> Result:
-        """A reply that was heard: try again after 4xx, quarantine after 5xx."""
+        """A reply that was heard: try again after 4xx, quarantine after 5xx; a while for what can be either."""
         words = f"{reply.command}: {reply}"
-        if reply.transient:
+        row = self.ledger.find(mail.identity)
+        undecided = reply.says_nothing_of_the_mail and (row is None or row.attempts < _UNDECIDED_ATTEMPTS)
+        if reply.transient or undecided:
             return self._defer(fetched.version, mail, reason, words)
         return self._set_aside(fetched.version, mail, reason, words, fetched.metadata)
 

@@ -82,6 +82,14 @@ class Reply:
             return self.enhanced in _NO_SUCH_MAILBOX
         return self.code in _NO_SUCH_MAILBOX_CODES
 
+    @property
+    def says_nothing_of_the_mail(self) -> bool:
+        """A 5xx with 5.0.0, "other undefined status": the server failed, and cannot say at what.
+
+        Maddy answers so when its database is locked, and then to every mail.
+        """
+        return self.enhanced == "5.0.0"
+
     def __str__(self) -> str:
         return clean(f"{self.code} {self.text}")
 
@@ -107,8 +115,10 @@ class Session:
         self._server = server
         self._dot_sent = False
         self._dirty = False
-        self.mails = 0
         self.refusals = 0
+        # Maddy remembers a refused sender over RSET, and the next mail gets its 553:
+        # after any refusal that is not about a mailbox a fresh session is better.
+        self.spent = False
         try:
             self._smtp = _connect(server)
         except (OSError, smtplib.SMTPException) as error:
@@ -151,12 +161,15 @@ class Session:
             parameters += " BODY=8BITMIME"
         if smtputf8:
             parameters += " SMTPUTF8"
-        return self._command(f"MAIL FROM:<{sender}>{parameters}")
+        reply = self._command(f"MAIL FROM:<{sender}>{parameters}")
+        self.spent = not reply.positive
+        return reply
 
     def rcpt(self, address: str) -> Reply:
         """RCPT TO."""
         reply = self._command(f"RCPT TO:<{address}>")
         self.refusals += not reply.positive
+        self.spent = not (reply.positive or reply.no_such_mailbox)
         return reply
 
     def data(self) -> Reply:
@@ -187,7 +200,7 @@ class Session:
         if not 200 <= reply.code < 600:
             raise self._lost("the final dot", ValueError(f"reply {reply}"))
         self._dot_sent = False
-        self.mails += 1
+        self.spent = not reply.positive
         return reply
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class Sessions:
         try:
             if self._stopping:
                 raise Stopping("drain is stopping.")
-            if session is not None and session.refusals >= _REFUSALS_PER_SESSION:
+            if session is not None and (session.spent or session.refusals >= _REFUSALS_PER_SESSION):
                 session.close()
                 session = None
             if session is None:

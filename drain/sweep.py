@@ -20,15 +20,15 @@ from drain import lock, stamp
 from drain.bucket import Bucket, ListedObject, moved_name
 from drain.crew import Crew
 from drain.delivery import Delivery, Outcome, Prefixes, Result, Step
-from drain.errors import BucketUnavailable, DrainError
+from drain.errors import BucketRefused, BucketUnavailable, DrainError
 from drain.inject import Session
 from drain.ledger import Ledger, Row, State
 from drain.log import Log
 from drain.routing import Router
 from drain.sessions import Sessions, Stopping
 
-# So many mails in a row that R2 did not give or take: the link is down, and the
-# rest of a long backlog would only wait for time-outs.
+# After so many mails in a row that R2 did not give or take, a LIST tells whether
+# the link is down: the rest of a long backlog would only wait for time-outs.
 _BUCKET_FAILURES_IN_A_ROW = 5
 # DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
 _GRACE_SECONDS = 8.0
@@ -139,6 +139,8 @@ class Sweep:
             complete = work.feed(pages, unseen)
             if work.error is not None:
                 raise work.error
+            if work.refused is not None and not summary.progressed:
+                raise work.refused
             if complete:
                 self._account_for(unseen, ledger, summary)
             ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
@@ -179,6 +181,7 @@ class _Pass:
         self._failures_in_a_row = 0
         self._connected = False
         self.error: DrainError | None = None
+        self.refused: BucketRefused | None = None
 
     def feed(self, pages: Iterable[list[ListedObject]], unseen: dict[str, str]) -> bool:
         """Hands every listed object to the crew, and waits for it; whether the LIST came to its end."""
@@ -228,7 +231,7 @@ class _Pass:
             result = self._delivery.deliver(listed, row)
         except Stopping:
             return
-        except BucketUnavailable as error:
+        except (BucketUnavailable, BucketRefused) as error:
             result = self._bucket_failed(listed, error)
         except DrainError as error:
             self._halt(error)
@@ -244,11 +247,18 @@ class _Pass:
             self._summary.outcomes[result.outcome] += 1
         self._sweep.on_result(result)
 
-    def _bucket_failed(self, listed: ListedObject, error: DrainError) -> Result:
+    def _bucket_failed(self, listed: ListedObject, error: BucketUnavailable | BucketRefused) -> Result:
+        """R2 failed one object: the object's fault (a name that it cannot handle), or the link's?"""
         self._sweep.log.warning("mail", state=Outcome.FAILED.value, object=listed.key, message=str(error))
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= _BUCKET_FAILURES_IN_A_ROW:
-            self._halt(error)
+        with self._lock:
+            self._failures_in_a_row += 1
+            suspicious = self._failures_in_a_row % _BUCKET_FAILURES_IN_A_ROW == 0
+            self.refused = self.refused or (error if isinstance(error, BucketRefused) else None)
+        if suspicious:
+            try:
+                next(self._sweep.bucket.pages(self._sweep.prefixes.pending), None)
+            except DrainError as down:
+                self._halt(down)
         return Result(Outcome.FAILED, listed.key, words=str(error))
 
     def _bug(self, listed: ListedObject, error: Exception) -> Result:

@@ -34,6 +34,7 @@ class FakeSmtp:
     mailboxes: set[str] = field(default_factory=lambda: {"alice@example.test", "bob@example.test"})
     extensions: tuple[str, ...] = ("8BITMIME", "SMTPUTF8", "SIZE 36700160", "AUTH PLAIN LOGIN", "ENHANCEDSTATUSCODES")
     answer: Callable[[str, str], str | None] = lambda verb, argument: None
+    refuse: bytes | None = None  # a mail with this in it is refused after DATA
     filed: list[Filed] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     connections: int = 0
@@ -136,7 +137,8 @@ class FakeSmtp:
             if not content and self.answer("BODY", mailbox) == DROP:
                 return DROP
             content.append(line.removeprefix(b"."))
-        reply = self.answer("DOT", mailbox) or "250 2.0.0 filed"
+        refused = self.refuse is not None and any(self.refuse in line for line in content)
+        reply = "554 5.7.1 refused" if refused else self.answer("DOT", mailbox) or "250 2.0.0 filed"
         if not reply.startswith("2"):
             return reply
         with self._lock:

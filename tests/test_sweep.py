@@ -262,6 +262,27 @@ def test_any_5xx_goes_to_quarantine_with_the_servers_words_in_the_ledger(house: 
     assert "like" not in house.s3.objects[key].metadata["drain-reason"]
 
 
+def test_a_server_that_fails_and_cannot_say_why_gets_some_tries(house: House) -> None:
+    """Maddy with a locked database says 554 5.0.0 to everything: no verdict on a thousand mails."""
+    house.smtp.answer = lambda verb, argument: "554 5.0.0 Internal server error" if verb == "DOT" else None
+    house.put("one")
+    sweep = house.sweep()
+    outcomes = []
+    for _ in range(7):
+        outcomes += sweep.run().outcomes
+        house.now += 7200
+    assert outcomes == [Outcome.DEFERRED] * 6 + [Outcome.QUARANTINED]
+
+
+def test_a_session_that_refused_a_sender_is_not_used_again(house: House) -> None:
+    """Maddy remembers the refusal over RSET and would give it to the next mail."""
+    house.smtp.answer = on_verb("MAIL", "553 5.1.7 bad sender")
+    house.put("one")
+    house.put("two", MAIL + b"2")
+    assert house.sweep(CONCURRENCY="1").run().outcomes == {Outcome.QUARANTINED: 1, Outcome.DELIVERED: 1}
+    assert house.smtp.connections == 2
+
+
 def test_a_mail_that_no_mailbox_takes_is_quarantined(house: House) -> None:
     house.smtp.mailboxes.clear()
     house.put("one")
@@ -510,10 +531,47 @@ def test_a_get_that_ends_early_delivers_nothing_and_the_others_go_on(house: Hous
 def test_a_dead_link_does_not_make_every_mail_of_a_backlog_wait(house: House) -> None:
     for number in range(50):
         house.put(f"{number:02}", MAIL + b"%d" % number)
-    house.s3.fault = lambda operation, key: Fault(cut_after=1) if operation == "GetObject" else None
+    house.s3.fault = lambda operation, key: (
+        Fault(drop=True) if house.s3.requests["GetObject"] > 5 or operation == "GetObject" else None
+    )
     summary = house.sweep(CONCURRENCY="1").run()
     assert isinstance(summary.error, BucketUnavailable)
-    assert house.s3.requests["GetObject"] == 5
+    assert house.s3.requests["GetObject"] <= 5 * 3
+
+
+def test_many_objects_that_r2_cannot_give_do_not_hold_up_the_others(house: House) -> None:
+    """R2 refuses the signature of a name with dots for a segment, and of that name alone."""
+    for number in range(12):
+        house.put(f"{number:02}..", MAIL + b"%d" % number)
+    house.put("good")
+    house.s3.fault = lambda operation, key: (
+        Fault(status=403, code="SignatureDoesNotMatch") if operation == "GetObject" and ".." in key else None
+    )
+    summary = house.sweep(CONCURRENCY="1").run()
+    assert summary.outcomes == {Outcome.FAILED: 12, Outcome.DELIVERED: 1}
+    assert summary.error is None
+
+
+def test_a_token_that_may_not_write_is_said_so(house: House) -> None:
+    house.put("one")
+    house.s3.fault = lambda operation, key: Fault(status=403, code="AccessDenied") if operation == "CopyObject" else None
+    error = house.sweep().run().error
+    assert isinstance(error, BucketRefused)
+    assert "Read & Write" in str(error)
+
+
+@pytest.mark.parametrize("operation", ["GetObject", "CopyObject"])
+@pytest.mark.parametrize("body", [b"<html/>", b"", b"ok"])
+def test_an_answer_that_is_not_s3s_never_leads_to_a_delete(house: House, operation: str, body: bytes) -> None:
+    """A log-in page of the network says 200 to everything."""
+    house.put("one")
+    house.s3.fault = lambda asked, key: Fault(body=body) if asked == operation else None
+    assert house.sweep().run().outcomes[Outcome.FAILED] == 1
+    assert house.keys() == ["pending/one"]
+    assert house.s3.requests["DeleteObject"] == 0
+    house.s3.fault = None
+    house.sweep().run()
+    assert len(house.smtp.mailbox(ALICE)) == 1
 
 
 def test_an_object_that_is_gone_is_no_error(house: House) -> None:

@@ -1,14 +1,15 @@
 """A private Maddy for tests: the project's own template, filled in and run."""
 
+import contextlib
 import imaplib
 import os
 import secrets
 import shutil
 import smtplib
+import sqlite3
 import ssl
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,11 +22,11 @@ from tests.real.postfix import (
     REFUSED_FOR_NOW,
     USERS,
     addresses,
+    await_listener,
     end,
     filled,
     free_port,
     keep_log,
-    listening,
     log_end,
     offered_mechanisms,
     self_signed_certificate,
@@ -33,11 +34,9 @@ from tests.real.postfix import (
 
 _Result = TypeVar("_Result")
 
-_START_LIMIT_SECONDS = 30.0
 _COMMAND_LIMIT_SECONDS = 30.0
 # Maddy waits three minutes for clients to leave before it ends.
 _STOP_PATIENCE_SECONDS = 0.5
-_POLL_SECONDS = 0.02
 
 
 def maddy_binary() -> str | None:
@@ -73,6 +72,7 @@ class Maddy:
         self.ca_file: Path | None = None
         self.domains = domains
         self.addresses = addresses(domains, users)
+        self._logins: set[str] = set()
         self._root = root
         self._tls = tls
         self._home: Path | None = None
@@ -100,13 +100,14 @@ class Maddy:
                 self._home = Path(tempfile.mkdtemp(prefix="drain-maddy-"))
                 self._configure(self._home)
                 self._make_users()
-            self._server = subprocess.Popen(
-                [binary, "--config", str(self._home / "maddy.conf"), "run"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            with self._home_log().open("ab") as log:  # for what it says before its own log is open
+                self._server = subprocess.Popen(
+                    [binary, "--config", str(self._home / "maddy.conf"), "run"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
             self._await_auth(self._server)
         except BaseException:
             self.stop()
@@ -118,7 +119,7 @@ class Maddy:
         if server is not None:
             end(server, _STOP_PATIENCE_SECONDS)
             # A killed Maddy leaves its socket, over which the next one would stumble.
-            shutil.rmtree(self._running_home() / "run")
+            shutil.rmtree(self._running_home() / "run", ignore_errors=True)
 
     def stop(self) -> None:
         """End the server and remove all that it had, but for its log."""
@@ -127,6 +128,7 @@ class Maddy:
         if home is not None:
             keep_log(home / "maddy.log", self._root / "maddy.log")
             shutil.rmtree(home)
+        self._logins.clear()
         self.ca_file = None
 
     def mailbox(self, address: str) -> list[bytes]:
@@ -145,7 +147,7 @@ class Maddy:
 
     def clear(self) -> None:
         """Empty all mailboxes."""
-        for address in self.addresses:
+        for address in self._addresses_with_mail():
             self._in_inbox(address, _expunge)
 
     def _configure(self, home: Path) -> None:
@@ -180,19 +182,31 @@ class Maddy:
         (home / "maddy.conf").write_text(before + refused + mark + after)
 
     def _make_users(self) -> None:
-        """Make the user that injects, and mailboxes with a login each."""
-        # The first command of each kind makes its database; the others may then run at once.
-        self._command("creds", "create", "--bcrypt-cost", "4", self.user, stdin=self.password)
+        """Make the user that injects, and the mailboxes."""
+        self._make_login(self.user)
         first, *others = self.addresses
+        # The first makes the database; the others may then run at once.
         self._make_mailbox(first)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for _made in pool.map(self._make_mailbox, others):
                 pass
 
     def _make_mailbox(self, address: str) -> None:
-        # Cost 4, the least there is: hashing a password properly takes Maddy 50 ms.
-        self._command("creds", "create", "--bcrypt-cost", "4", address, stdin=self.password)
         self._command("imap-acct", "create", "--no-specialuse", address)
+
+    def _make_login(self, user: str) -> None:
+        # Cost 4, the least there is: by default a login takes 50 ms.
+        self._command("creds", "create", "--bcrypt-cost", "4", user, stdin=self.password)
+        self._logins.add(user)
+
+    def _addresses_with_mail(self) -> list[str]:
+        """The mailboxes that are not empty: a look at each over IMAP would take half a second."""
+        database = sqlite3.connect(f"file:{self._running_home()}/state/imapsql.db?mode=ro", uri=True)
+        with contextlib.closing(database):
+            rows = database.execute(
+                "SELECT username FROM users JOIN mboxes ON mboxes.uid = users.id WHERE mboxes.msgsCount > 0"
+            )
+            return [username for (username,) in rows]
 
     def _command(self, *arguments: str, stdin: str = "") -> None:
         """Run one of maddy's commands; a RuntimeError with its own words where it fails."""
@@ -209,12 +223,7 @@ class Maddy:
             raise RuntimeError(message)
 
     def _await_auth(self, server: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + _START_LIMIT_SECONDS
-        while not (listening(self.port) and listening(self.imap_port)):
-            if server.poll() is not None or time.monotonic() > deadline:
-                message = f"Maddy did not come up.\n{self._log_end()}"
-                raise RuntimeError(message)
-            time.sleep(_POLL_SECONDS)
+        await_listener(server, "Maddy", (self.port, self.imap_port), self._home_log())
         try:
             offered = offered_mechanisms(self.port, self.ca_file)
         except (OSError, smtplib.SMTPException) as error:
@@ -227,6 +236,8 @@ class Maddy:
     def _in_inbox(self, address: str, work: Callable[[imaplib.IMAP4], _Result]) -> _Result:
         """What *work* returns, given an IMAP session with the INBOX of *address* selected."""
         self._running_home()
+        if address not in self._logins:  # made when needed: one command each, for a hundred mailboxes
+            self._make_login(address)
         with imaplib.IMAP4(HOST, self.imap_port, timeout=_COMMAND_LIMIT_SECONDS) as client:
             if self.ca_file is not None:
                 client.starttls(ssl.create_default_context(cafile=str(self.ca_file)))
@@ -240,8 +251,11 @@ class Maddy:
             raise RuntimeError(message)
         return self._home
 
+    def _home_log(self) -> Path:
+        return self._running_home() / "maddy.log"
+
     def _log_end(self) -> str:
-        return log_end(self._running_home() / "maddy.log")
+        return log_end(self._home_log())
 
 
 def _answer(reply: tuple[str, list[Any]]) -> list[Any]:

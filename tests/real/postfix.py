@@ -5,8 +5,7 @@ uses too.
 """
 
 import contextlib
-import datetime
-import ipaddress
+import grp
 import os
 import pwd
 import re
@@ -23,11 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 import drain
 
@@ -116,17 +110,22 @@ class Postfix:
         try:
             if self._home is None:
                 self._home = _world_readable_folder("drain-postfix-")
-                self._lay_out(self._home, saslpasswd2)
+                umask = os.umask(0o022)  # the user postfix must be able to read
+                try:
+                    self._lay_out(self._home, saslpasswd2)
+                finally:
+                    os.umask(umask)
             daemons = _output([postconf, "-d", "-h", "daemon_directory"]).strip()
             # master itself rather than "postfix start": no shell, no syslog, no half
             # second of checks, and a child of ours, whose end we see.
-            self._master = subprocess.Popen(
-                [f"{daemons}/master", "-c", str(self._home / "etc")],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            with self._home_log().open("ab") as log:  # for what it says before its own log is open
+                self._master = subprocess.Popen(
+                    [f"{daemons}/master", "-c", str(self._home / "etc")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
             self._await_auth(self._master)
         except BaseException:
             self.stop()
@@ -185,7 +184,7 @@ class Postfix:
     def _lay_out(self, home: Path, saslpasswd2: str) -> None:
         """Make folders, configuration and the user that injects."""
         postfix_uid = pwd.getpwnam("postfix").pw_uid
-        postdrop_gid = int(_output(["getent", "group", "postdrop"]).split(":")[2])
+        postdrop_gid = grp.getgrnam("postdrop").gr_gid
         etc, queue = home / "etc", home / "queue"
         for folder in (etc / "sasl", queue / "pid", home / "log", home / "data", home / "mail"):
             folder.mkdir(parents=True)
@@ -239,12 +238,7 @@ class Postfix:
 
     def _await_auth(self, master: subprocess.Popen[bytes]) -> None:
         """Wait until the server offers AUTH PLAIN, which only a working SASL does."""
-        deadline = time.monotonic() + _START_LIMIT_SECONDS
-        while not listening(self.port):
-            if master.poll() is not None or time.monotonic() > deadline:
-                message = f"Postfix did not come up.\n{self._log_end()}"
-                raise RuntimeError(message)
-            time.sleep(_POLL_SECONDS)
+        await_listener(master, "Postfix", (self.port,), self._home_log())
         try:
             offered = offered_mechanisms(self.port, self.ca_file)
         except (OSError, smtplib.SMTPException) as error:
@@ -269,8 +263,11 @@ class Postfix:
             raise RuntimeError(message)
         return self._home
 
+    def _home_log(self) -> Path:
+        return self._running_home() / "log" / "mail.log"
+
     def _log_end(self) -> str:
-        return log_end(self._running_home() / "log" / "mail.log")
+        return log_end(self._home_log())
 
 
 def addresses(domains: Sequence[str], users: Sequence[str]) -> tuple[str, ...]:
@@ -308,6 +305,23 @@ def listening(port: int) -> bool:
     return True
 
 
+def await_listener(server: subprocess.Popen[bytes], name: str, ports: Sequence[int], log: Path) -> None:
+    """Wait until *server* listens on all *ports*; a RuntimeError with the end of its log where it does not."""
+    deadline = time.monotonic() + _START_LIMIT_SECONDS
+    while True:
+        up = all(listening(port) for port in ports)
+        status = server.poll()
+        if status is not None:
+            message = f"{name} ended with status {status} instead of listening on {ports}.\n{log_end(log)}"
+            raise RuntimeError(message)
+        if up:
+            return
+        if time.monotonic() > deadline:
+            message = f"{name} does not listen on {ports} after {_START_LIMIT_SECONDS} s.\n{log_end(log)}"
+            raise RuntimeError(message)
+        time.sleep(_POLL_SECONDS)
+
+
 def offered_mechanisms(port: int, ca_file: Path | None) -> list[str]:
     """The AUTH mechanisms that the server on *port* offers, after STARTTLS where it has a certificate."""
     # The name is given since smtplib would look for one in the DNS, for seconds.
@@ -320,31 +334,16 @@ def offered_mechanisms(port: int, ca_file: Path | None) -> list[str]:
 
 def self_signed_certificate(folder: Path) -> tuple[Path, Path]:
     """Certificate (which is its own CA) and key, as PEM files in *folder*, for a server on loopback."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTNAME)])
-    names = [x509.DNSName(HOSTNAME), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(HOST))]
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    _output(
+        [
+            *(_needed("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "30", "-subj", f"/CN={HOSTNAME}"),
+            *("-addext", f"subjectAltName=DNS:{HOSTNAME},DNS:localhost,IP:{HOST}"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ]
     )
-    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    key_file.chmod(0o600)
-    return certificate_file, key_file
+    return certificate, key
 
 
 def end(leader: subprocess.Popen[bytes], patience_seconds: float = _STOP_LIMIT_SECONDS) -> None:
@@ -376,8 +375,8 @@ def keep_log(log: Path, destination: Path) -> None:
 
 def log_end(log: Path) -> str:
     """The last lines of a server's log."""
-    if not log.exists():
-        return "(It wrote no log.)"
+    if not log.exists() or log.stat().st_size == 0:
+        return "(It wrote no log. Postfix tells syslog alone of a port that is taken.)"
     return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:])
 
 
