@@ -72,28 +72,35 @@ The rooms
 =========
 
 Dependencies point downwards only:
-``cli → service → sweep → delivery → {bucket, ledger, opener, routing, inject}``.
-Leaves import nothing of the house but `errors`, `text`, `config` types and
-`mail`; `tests/test_house.py` keeps it so.
+``cli → service → sweep → delivery → {bucket, ledger, opener, routing, inject}``;
+``tests/test_house.py`` keeps it so. A part is handed its settings one by one, by
+`assembly`; none but that knows the whole configuration.
 
 ========== ======================================================================
 cli        the commands; exit codes are decided here and nowhere else
+demo       the main job shown with embedded servers
+assembly   from the settings to the parts
+show       what a person at a terminal sees of a pass
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
 delivery   one mail, from its object to its mailbox
-bucket     the S3 API, as R2 speaks it
-ledger     the states above
+crew       the threads of a pass, with a bound on the bytes in their hands
 rebuild    the ledger, read back from ``processed/`` when it was lost
+ledger     the states above
 opener     object to mail: which kind is it, and what is inside
-mail       envelope and bytes; identity; the form on the wire
 routing    which addresses to ask the mail server for, in which order
-inject     SMTP sessions with the mail server
-lock       one drain at a time
+sessions   the SMTP sessions of a pass
+inject     one SMTP session with the mail server
+bucket     the S3 API, as R2 speaks it
 stamp      the ``X-Drain-Id`` line and the secret behind it
-config     every setting, declared once
+lock       one drain at a time
+notify     what systemd wants to hear
 log        what a person, journald or a program reads
-demo       the main job shown with embedded servers
-templates  Postfix and Maddy configurations that take every mail
+mail       envelope and bytes; identity; the form on the wire
+config     every setting, declared once
+errors     what can go wrong, told apart by what a person can do about it
+text       words from outside, made safe to show
+templates  Postfix and Maddy configurations to start from
 ========== ======================================================================
 """
 

@@ -32,7 +32,7 @@ class Mail:
         mails) and not on Message-ID (two alerts of a cheap device share theirs).
         """
         digest = hashlib.sha256(self.raw).digest()
-        recipient = self.recipient.lower().encode("utf-8", "surrogateescape")
+        recipient = self.recipient.lower().encode("utf-8", "surrogatepass")
         return hashlib.sha256(digest + recipient).hexdigest()
 
 

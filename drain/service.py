@@ -22,7 +22,7 @@ from drain.log import Level, Log
 from drain.notify import Notifier
 from drain.sweep import Summary, Sweep
 
-_STOP_SECONDS = 9.5
+_STOP_SECONDS = 9.0
 _LONGEST_BACKOFF_SECONDS = 900.0
 _JITTER = 0.1
 # A mail may rightly wait this long for one reply. A pass without any step for

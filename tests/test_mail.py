@@ -1,7 +1,7 @@
 import hashlib
 
-from hypothesis import given, strategies as st
 import pytest
+from hypothesis import given, strategies as st
 
 from drain.mail import Mail, begins_with_header_field, on_the_wire
 

@@ -124,7 +124,9 @@ def test_a_delivered_mail_put_back_is_moved_and_not_sent_again(house: House) -> 
 
 def test_a_failed_move_is_finished_next_time_without_a_get(house: House) -> None:
     house.put("one")
-    house.s3.fault = lambda operation, key: Fault(status=403, code="AccessDenied") if operation == "CopyObject" else None
+    house.s3.fault = lambda operation, key: (
+        Fault(status=403, code="AccessDenied") if operation == "CopyObject" else None
+    )
     assert isinstance(house.sweep().run().error, BucketRefused)
     assert len(house.smtp.mailbox(ALICE)) == 1
     house.s3.fault = None
@@ -308,7 +310,9 @@ def test_metadata_that_cannot_be_stored_again_goes_along_as_it_is(house: House) 
     assert house.s3.objects[house.keys("quarantine/")[0]].metadata["subject"] == "x" * 1990
 
 
-@pytest.mark.parametrize(("body", "reason"), [(b"", "empty"), (b"\x00\x01 no mail", "not-mail"), (b"\n\nx", "not-mail")])
+@pytest.mark.parametrize(
+    ("body", "reason"), [(b"", "empty"), (b"\x00\x01 no mail", "not-mail"), (b"\n\nx", "not-mail")]
+)
 def test_what_is_no_mail_is_quarantined_with_a_reason(house: House, body: bytes, reason: str) -> None:
     house.put("odd", body, metadata={})
     house.put("mail")
@@ -439,7 +443,7 @@ def test_no_mail_server_leaves_everything_where_it_is(house: House) -> None:
 
 def test_a_wrong_smtp_password_leaves_everything_where_it_is(house: House) -> None:
     house.put("one")
-    error = house.sweep(INJECT_PASS="wrong").run().error  # noqa: S106
+    error = house.sweep(INJECT_PASS="wrong").run().error
     assert isinstance(error, MailServerRefused)
     assert "INJECT_PASS" in str(error)
     assert "wrong" not in str(error)
@@ -554,7 +558,9 @@ def test_many_objects_that_r2_cannot_give_do_not_hold_up_the_others(house: House
 
 def test_a_token_that_may_not_write_is_said_so(house: House) -> None:
     house.put("one")
-    house.s3.fault = lambda operation, key: Fault(status=403, code="AccessDenied") if operation == "CopyObject" else None
+    house.s3.fault = lambda operation, key: (
+        Fault(status=403, code="AccessDenied") if operation == "CopyObject" else None
+    )
     error = house.sweep().run().error
     assert isinstance(error, BucketRefused)
     assert "Read & Write" in str(error)

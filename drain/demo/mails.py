@@ -36,9 +36,7 @@ MAILS = (
         "alice@example.test",
         _mail("utf eight", "Grüße".encode(), charset="utf-8").replace(b"\r\n", b"\n"),
     ),
-    DemoMail(
-        "a bounce, sender <>", "alice@example.test", _mail("undelivered", b"Your mail came back."), sender=""
-    ),
+    DemoMail("a bounce, sender <>", "alice@example.test", _mail("undelivered", b"Your mail came back."), sender=""),
     DemoMail("a plus address", "alice+shop@example.test", _mail("your order", b"It is on its way.")),
     DemoMail("a newsletter, copy 1", "alice@example.test", _NEWSLETTER),
     DemoMail("a newsletter, copy 2", "bob@example.test", _NEWSLETTER),

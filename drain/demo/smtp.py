@@ -1,11 +1,15 @@
 """An authenticated SMTP server on loopback that files into Maildirs."""
 
 import asyncio
+import logging
 import mailbox
 import threading
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+# aiosmtpd warns of its own next version there, which tells a person nothing.
+logging.getLogger("mail.log").addHandler(logging.NullHandler())
 
 # Mail with this in it is refused after DATA, as a virus scanner would.
 REFUSED_WORDS = b"X-Demo-Virus: yes"

@@ -98,7 +98,9 @@ def test_auto_on_loopback_without_a_pin_still_takes_starttls(r2: R2, tls_postfix
     assert house.pass_()["delivered"] == 1
 
 
-def test_a_stranger_on_the_port_gets_no_password(r2: R2, postfix: Postfix, tls_postfix: Postfix, tmp_path: Path) -> None:
+def test_a_stranger_on_the_port_gets_no_password(
+    r2: R2, postfix: Postfix, tls_postfix: Postfix, tmp_path: Path
+) -> None:
     """With a pin, neither another certificate nor no TLS at all is good enough."""
     from tests.real.postfix import self_signed_certificate
 

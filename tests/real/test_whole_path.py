@@ -1,8 +1,8 @@
 """Mail from R2's simulator through drain into real Maildirs, byte for byte."""
 
 import json
-from pathlib import Path
 import re
+from pathlib import Path
 
 import pytest
 

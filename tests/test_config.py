@@ -1,0 +1,197 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from drain import config
+from drain.config import SETTINGS, Secret
+from drain.errors import ConfigError
+
+MINIMAL = {
+    "R2_ACCOUNT_ID": "0123",
+    "R2_ACCESS_KEY_ID": "AK",
+    "R2_SECRET_ACCESS_KEY": "SK-secret",
+    "R2_BUCKET": "mail",
+    "MAIL_DOMAIN": "example.org",
+    "INJECT_PORT": "2525",
+    "INJECT_USER": "drain",
+    "INJECT_PASS": "IP-secret",
+    "DRAIN_ENV_FILE": "/dev/null",
+}
+
+
+def load(**more: str) -> config.Config:
+    return config.load({**MINIMAL, **more})[0]
+
+
+def test_eight_settings_are_enough() -> None:
+    assert len(MINIMAL) - 1 == 8
+    loaded = load()
+    assert loaded.endpoint_url == "https://0123.r2.cloudflarestorage.com"
+    assert loaded.catch_all == "inbox@example.org"
+    assert loaded.admin_mailbox == "admin@example.org"
+
+
+@pytest.mark.parametrize(
+    "name", ["R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_BUCKET", "MAIL_DOMAIN", "INJECT_USER"]
+)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
+    environ = {**MINIMAL, name: value or ""}
+    with pytest.raises(ConfigError, match=f"^{name} is not set"):
+        config.load(environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("INJECT_PORT", "70000"),
+        ("INJECT_PORT", "smtp"),
+        ("POLL_INTERVAL", "-5"),
+        ("POLL_INTERVAL", "soon"),
+        ("POLL_INTERVAL", "nan"),
+        ("MEMORY_BUDGET", "lots"),
+        ("CONCURRENCY", "0"),
+        ("ONESHOT", "perhaps"),
+        ("INJECT_TLS", "maybe"),
+        ("R2_JURISDICTION", "mars"),
+        ("PENDING_PREFIX", "pending"),
+        ("PENDING_PREFIX", "/pending/"),
+        ("R2_ENDPOINT_URL", "ftp://x"),
+        ("R2_ENDPOINT_URL", "http://r2.example.org"),
+        ("MAIL_DOMAIN", "a@b"),
+        ("MAIL_DOMAIN", ","),
+        ("INJECT_RCPT", "me@elsewhere.org"),
+        ("LEDGER_RETENTION_DAYS", "0"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_setting_and_the_value(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(**{name: value})
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_secret_is_in_an_error_or_a_repr() -> None:
+    loaded = load()
+    for shown in (repr(loaded), str(config.shown(loaded))):
+        assert "SK-secret" not in shown
+        assert "IP-secret" not in shown
+    assert str(loaded.inject_pass) == "***"
+    assert loaded.inject_pass.reveal() == "IP-secret"
+    assert repr(Secret("")) == "(not set)"
+
+
+def test_tls_can_be_turned_off_on_loopback_only() -> None:
+    assert load(INJECT_TLS="none").inject_tls == "none"
+    with pytest.raises(ConfigError, match="loopback"):
+        load(INJECT_TLS="none", INJECT_HOST="mail.example.org")
+
+
+@pytest.mark.parametrize(
+    ("jurisdiction", "host"), [("eu", "0123.eu."), ("fedramp", "0123.fedramp."), ("default", "0123.")]
+)
+def test_a_jurisdiction_has_an_endpoint_of_its_own(jurisdiction: str, host: str) -> None:
+    assert load(R2_JURISDICTION=jurisdiction).endpoint_url == f"https://{host}r2.cloudflarestorage.com"
+
+
+def test_domains_are_compared_in_one_form() -> None:
+    assert load(MAIL_DOMAIN="Example.ORG., bücher.example").mail_domain == ("example.org", "xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("64M", 64 << 20), ("64MiB", 64 << 20), ("1g", 1 << 30), ("512", 512), ("8k", 8192)]
+)
+def test_sizes_have_units(text: str, size: int) -> None:
+    assert load(MEMORY_BUDGET=text).memory_budget == size
+
+
+class TestFile:
+    def write(self, tmp_path: Path, content: str, mode: int = 0o600) -> dict[str, str]:
+        file = tmp_path / "drain.env"
+        file.write_text(content, encoding="utf-8")
+        file.chmod(mode)
+        return {"DRAIN_ENV_FILE": str(file)}
+
+    def everything(self, **more: str) -> str:
+        values = {**{k: v for k, v in MINIMAL.items() if k != "DRAIN_ENV_FILE"}, **more}
+        return "".join(f"{name}={value}\n" for name, value in values.items())
+
+    def test_a_file_is_read_as_a_shell_would(self, tmp_path: Path) -> None:
+        text = (
+            self.everything() + "# note\n\nexport INJECT_HOST='127.0.0.2' # why\nMAIL_ADMIN_LOCALPART=\"post master\"\n"
+        )
+        loaded, warnings = config.load(self.write(tmp_path, text))
+        assert (loaded.inject_host, loaded.mail_admin_localpart) == ("127.0.0.2", "post master")
+        assert warnings == []
+
+    def test_the_environment_wins(self, tmp_path: Path) -> None:
+        environ = self.write(tmp_path, self.everything(POLL_INTERVAL="10"))
+        assert config.load({**environ, "POLL_INTERVAL": "20"})[0].poll_interval == 20
+
+    def test_a_file_that_others_can_read_warns(self, tmp_path: Path) -> None:
+        _, warnings = config.load(self.write(tmp_path, self.everything(), mode=0o644))
+        assert "chmod 600" in warnings[0]
+
+    def test_an_unknown_name_warns_with_the_nearest_known_one(self, tmp_path: Path) -> None:
+        _, warnings = config.load(self.write(tmp_path, self.everything(POLL_INTERVALL="5")))
+        assert "POLL_INTERVALL" in warnings[0]
+        assert "POLL_INTERVAL?" in warnings[0]
+
+    def test_the_file_of_a_pocket_homeserver_is_taken_without_a_word(self, tmp_path: Path) -> None:
+        """Its names keep their meaning; those that mean nothing here are no warnings."""
+        text = self.everything(
+            INJECT_RCPT="inbox@example.org",
+            MAIL_USERS_FILE="/x",
+            MAIL_ADMIN_LOCALPART="admin",
+            LEDGER_DB=str(tmp_path / "l.db"),
+            LOCKFILE=str(tmp_path / "l.lock"),
+            POLL_INTERVAL="180",
+            ALERT_DAYS="3",
+            MAIL_ALERT_CMD="'notify \"$MAIL_ALERT_MSG\"'",
+            ONESHOT="1",
+            MADDY_DIR="/opt/maddy",
+            INJECT_MAIL_FROM="ingest@example.org",
+        )
+        loaded, warnings = config.load(self.write(tmp_path, text))
+        assert warnings == []
+        assert loaded.oneshot
+        assert loaded.ledger_path == tmp_path / "l.db"
+
+    @pytest.mark.parametrize("line", ["INJECT_PASS=two words", "no equals", "A-B=c", "X='open"])
+    def test_a_line_of_another_form_is_named(self, tmp_path: Path, line: str) -> None:
+        with pytest.raises(ConfigError, match="line 9"):
+            config.load(self.write(tmp_path, self.everything() + line + "\n"))
+
+    def test_a_named_file_that_is_not_there_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="DRAIN_ENV_FILE"):
+            config.load({**MINIMAL, "DRAIN_ENV_FILE": str(tmp_path / "none")})
+
+
+class TestSecrets:
+    def test_a_secret_may_come_from_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "pass").write_text("from-file\n")
+        environ = {**MINIMAL, "INJECT_PASS": "", "INJECT_PASS_FILE": str(tmp_path / "pass")}
+        assert config.load(environ)[0].inject_pass.reveal() == "from-file"
+
+    def test_a_secret_may_come_from_systemds_credentials(self, tmp_path: Path) -> None:
+        (tmp_path / "INJECT_PASS").write_text("credential")
+        environ = {**MINIMAL, "INJECT_PASS": "", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+        assert config.load(environ)[0].inject_pass.reveal() == "credential"
+
+    def test_a_secrets_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        environ = {**MINIMAL, "INJECT_PASS": "", "INJECT_PASS_FILE": str(tmp_path / "none")}
+        with pytest.raises(ConfigError, match="INJECT_PASS_FILE"):
+            config.load(environ)
+
+
+def test_the_reference_in_the_readme_is_the_one_that_the_code_makes() -> None:
+    """`drain config --reference` between two marks; nothing is explained a second time by hand."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- settings -->\n(.*?)<!-- /settings -->", readme, re.DOTALL)
+    assert found is not None
+    assert found[1] == config.reference()
+
+
+def test_every_setting_has_help() -> None:
+    assert all(len(setting.help) > 10 for setting in SETTINGS.values())

@@ -1,0 +1,91 @@
+"""What holds for the house as a whole: its layers, its dependencies, its words."""
+
+import ast
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import drain
+
+HOUSE = Path(drain.__file__).parent
+ROOT = HOUSE.parent
+# Upper rooms first. A module may import from rows below its own, and leaves of
+# the same row nothing of each other.
+LAYERS = [
+    ["cli"],
+    ["demo"],
+    ["assembly", "show"],
+    ["service"],
+    ["sweep"],
+    ["delivery", "crew", "rebuild"],
+    ["ledger", "opener", "routing", "sessions", "notify", "stamp", "lock"],
+    ["bucket", "inject", "log"],
+    ["mail", "config"],
+    ["errors", "text"],
+]
+RANK = {name: row for row, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of the house that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "drain":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found & set(RANK)
+
+
+@pytest.mark.parametrize("path", sorted(HOUSE.glob("*.py")), ids=lambda path: path.stem)
+def test_dependencies_point_downwards_only(path: Path) -> None:
+    if path.stem in {"__init__", "__main__"}:
+        return
+    assert path.stem in RANK, "a new room needs its place in LAYERS, and a line in the map"
+    upwards = {name for name in imports(path) if RANK[name] <= RANK[path.stem]}
+    assert not upwards
+
+
+def test_every_room_is_on_the_map() -> None:
+    rooms = {path.stem for path in HOUSE.glob("*.py")} | {"demo", "templates"}
+    assert drain.__doc__ is not None
+    listed = set(re.findall(r"^(\w+) +\w", drain.__doc__.split("The rooms")[1], re.MULTILINE))
+    assert rooms - {"__init__", "__main__"} <= listed
+
+
+def test_every_state_and_no_other_is_on_the_map() -> None:
+    from drain.ledger import State
+
+    assert drain.__doc__ is not None
+    table = drain.__doc__.split("The states")[1].split("After the final dot")[0]
+    assert set(re.findall(r"^``(\w+)``", table, re.MULTILINE)) == {state.value for state in State}
+
+
+def test_every_dependency_is_pure_python() -> None:
+    """Termux packages cryptography itself and would compile anything else on the phone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = [re.split(r"[<>=\[ ;]", requirement)[0] for requirement in project["dependencies"]]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop().lower().replace("_", "-")
+        if name in seen or name == "cryptography":
+            continue
+        seen.add(name)
+        distribution = importlib.metadata.distribution(name)
+        compiled = [str(file) for file in distribution.files or [] if file.suffix in {".so", ".pyd"}]
+        assert not compiled, f"{name} brings {compiled[0]}"
+        for requirement in distribution.requires or []:
+            if "extra ==" not in requirement:
+                waiting.append(re.split(r"[<>=!~\[ ;(]", requirement)[0])
+    assert "botocore" in seen
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from drain.cli import _parser
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for line in _parser().format_help().splitlines():
+        if command := re.match(r"    (\w+) +\w", line):
+            assert f"drain {command[1]}" in readme
