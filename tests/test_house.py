@@ -76,9 +76,8 @@ def test_every_dependency_is_pure_python() -> None:
         distribution = importlib.metadata.distribution(name)
         compiled = [str(file) for file in distribution.files or [] if file.suffix in {".so", ".pyd"}]
         assert not compiled, f"{name} brings {compiled[0]}"
-        for requirement in distribution.requires or []:
-            if "extra ==" not in requirement:
-                waiting.append(re.split(r"[<>=!~\[ ;(]", requirement)[0])
+        needed = [requirement for requirement in distribution.requires or [] if "extra ==" not in requirement]
+        waiting += [re.split(r"[<>=!~\[ ;(]", requirement)[0] for requirement in needed]
     assert "botocore" in seen
 
 

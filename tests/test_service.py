@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from drain import service as service_module
+from drain.demo.s3 import Fault
 from drain.errors import BucketUnavailable, LockHeld
 from drain.notify import Notifier
 from drain.service import Service
@@ -45,7 +46,7 @@ class TestNotifier:
 class TestDelay:
     @pytest.fixture
     def service(self, house: House, monkeypatch: pytest.MonkeyPatch) -> Service:
-        monkeypatch.setattr(service_module.random, "uniform", lambda low, high: (low + high) / 2)
+        monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
         return Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=60.0)
 
     def test_an_empty_pass_waits_the_interval(self, service: Service) -> None:
@@ -80,7 +81,11 @@ def test_a_pass_that_hangs_starves_the_watchdog(house: House, monkeypatch: pytes
         def alive(self) -> None:
             fed.append(time.monotonic())
 
-    house.s3.fault = lambda operation, key: never.wait(1.2) and None
+    def slow(operation: str, key: str) -> Fault | None:
+        never.wait(1.2)
+        return None
+
+    house.s3.fault = slow
     service = Service(house.sweep(), house.events.log, Feeding({}), poll_interval_seconds=60.0)
     begun = time.monotonic()
     service._pass()

@@ -1,6 +1,7 @@
 """Passes over a fake bucket and a fake mail server: what becomes of each kind of mail and of each fault."""
 
 import datetime
+import itertools
 import threading
 
 import pytest
@@ -16,7 +17,7 @@ from drain.errors import (
 )
 from drain.ledger import Ledger, State
 from drain.lock import held
-from drain.mail import Mail
+from drain.mail import Mail, on_the_wire
 from tests.smtp_fake import DROP
 from tests.support import MAIL, House, on_verb
 
@@ -237,7 +238,7 @@ def test_deferrals_grow_from_a_minute_to_an_hour(house: House) -> None:
         house.now = row.next_attempt_at
     assert 45 <= waits[0] <= 75
     assert 2700 <= waits[-1] <= 4500
-    assert all(later > 1.15 * earlier for earlier, later in zip(waits, waits[1:5], strict=False))
+    assert all(later > 1.15 * earlier for earlier, later in itertools.pairwise(waits[:5]))
 
 
 def test_a_clock_set_back_does_not_hold_a_deferred_mail(house: House) -> None:
@@ -269,7 +270,7 @@ def test_a_server_that_fails_and_cannot_say_why_gets_some_tries(house: House) ->
     house.smtp.answer = lambda verb, argument: "554 5.0.0 Internal server error" if verb == "DOT" else None
     house.put("one")
     sweep = house.sweep()
-    outcomes = []
+    outcomes: list[Outcome] = []
     for _ in range(7):
         outcomes += sweep.run().outcomes
         house.now += 7200
@@ -639,7 +640,7 @@ def test_a_bug_met_by_one_mail_does_not_hold_up_the_others(house: House, monkeyp
     house.put("good")
     from drain import delivery
 
-    whole = delivery.on_the_wire
+    whole = on_the_wire
 
     def broken(raw: bytes, added: bytes) -> bytes:
         if raw.endswith(b"bad"):

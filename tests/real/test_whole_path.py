@@ -105,15 +105,6 @@ def test_routing_asks_the_server_and_reaches_nobody_outside(house: RealHouse, to
     assert house.filed(mailbox) == [as_filed(raw)]
 
 
-def test_a_recipient_that_smuggles_a_command_reaches_nobody_else(house: RealHouse) -> None:
-    """HTTP headers carry no CR or LF; a sealed envelope can. Here the mail is what it is after opening."""
-    from drain.routing import Router
-
-    router = Router(("example.test",), "inbox@example.test", "admin@example.test")
-    candidates = router.candidates("bob@example.test\r\nRCPT TO:<victim@elsewhere.test>")
-    assert [candidate.address for candidate in candidates] == ["inbox@example.test"]
-
-
 def test_4xx_of_one_mailbox_defers_its_mail_and_the_others_go_on(house: RealHouse) -> None:
     house.put("d", b"Subject: d\r\n\r\nd\r\n", to="defer@example.test")
     house.put("f", b"Subject: f\r\n\r\nf\r\n", to="full@example.test")
