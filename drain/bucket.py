@@ -23,8 +23,8 @@ from botocore.exceptions import (
     HTTPClientError,
 )
 
-from drain.config import Secret
 from drain.errors import BucketRefused, BucketUnavailable
+from drain.setting import Secret
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -9,177 +9,35 @@ value counts as not set.
 
 import dataclasses
 import difflib
-import ipaddress
 import shlex
 import stat
 import urllib.parse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from drain.errors import ConfigError
+from drain.setting import (
+    Secret,
+    Setting,
+    choice,
+    days,
+    domain_key,
+    domains,
+    is_loopback,
+    path,
+    prefix,
+    seconds,
+    setting,
+    size,
+    text,
+    url,
+    whole,
+    words,
+    yes_no,
+)
 from drain.text import clean
-
-
-class Secret:
-    """A value that prints as ``***``; `reveal` is the only way to it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The value itself, for the wire only."""
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __repr__(self) -> str:
-        return "***" if self._value else "(not set)"
-
-    __str__ = __repr__
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is known about one setting, beside its value."""
-
-    name: str
-    help: str
-    parse: Callable[[str], Any]
-    default: str
-    secret: bool
-    required: bool
-
-
-def _setting(
-    parse: Callable[[str], Any],
-    help_: str,
-    *,
-    default: str = "",
-    secret: bool = False,
-    required: bool = False,
-) -> Any:
-    metadata = {"parse": parse, "help": help_, "default": default, "secret": secret, "required": required}
-    return field(metadata=metadata)
-
-
-# -- parsers: text in, value out; ValueError says what would be right --
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise ValueError(f"a whole number from {least} to {most}")
-        return number
-
-    return parse
-
-
-def _seconds(least: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = -1.0
-        if not least <= number <= 366 * 86400:
-            raise ValueError(f"a number of seconds, {least:g} or more")
-        return number
-
-    return parse
-
-
-def _days(value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 < number <= 36500:
-        raise ValueError("a number of days above 0")
-    return number
-
-
-_SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-
-
-def _size(value: str) -> int:
-    digits = value.strip().lower().removesuffix("ib").removesuffix("b")
-    unit = digits[-1:] if digits[-1:] in "kmg" else ""
-    try:
-        number = int(digits.removesuffix(unit)) * _SIZE_UNITS[unit]
-    except ValueError:
-        number = 0
-    if number <= 0:
-        raise ValueError("a size like 64M")
-    return number
-
-
-_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-
-
-def _yes_no(value: str) -> bool:
-    try:
-        return _WORDS[value.strip().lower()]
-    except KeyError:
-        raise ValueError("true or false") from None
-
-
-def _choice(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        word = value.strip().lower()
-        if word not in words:
-            raise ValueError("one of " + ", ".join(words))
-        return word
-
-    return parse
-
-
-def _path(value: str) -> Path:
-    return Path(value).expanduser()
-
-
-def _prefix(value: str) -> str:
-    if value.startswith("/") or not value.endswith("/") or not value.isascii():
-        message = 'a name like "pending/", ending in a slash and not beginning with one'
-        raise ValueError(message)
-    return value
-
-
-def _url(value: str) -> str:
-    if not value.startswith(("https://", "http://")):
-        raise ValueError("an address beginning with https:// (or http:// on loopback)")
-    return value.rstrip("/")
-
-
-def domain_key(domain: str) -> str:
-    """The one form in which domains are compared: lower case, IDNA A-labels, no final dot."""
-    name = domain.strip().rstrip(".").lower()
-    try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return name
-
-
-def _domains(value: str) -> tuple[str, ...]:
-    names = tuple(domain_key(part) for part in value.split(",") if part.strip())
-    if not names or any("@" in name or " " in name or not name.isascii() for name in names):
-        raise ValueError("one mail domain, or several with commas between")
-    return names
-
-
-def _words(value: str) -> tuple[str, ...]:
-    return tuple(part.strip().lower() for part in value.split(",") if part.strip())
 
 
 @dataclass(frozen=True)
@@ -187,71 +45,69 @@ class Config:
     """The settings, parsed. Field ``x`` is the setting ``X``."""
 
     # the bucket
-    r2_account_id: str = _setting(_text, "Cloudflare account id; with it the endpoint is known.")
-    r2_access_key_id: str = _setting(_text, "Access key id of an R2 API token (Object Read & Write).", required=True)
-    r2_secret_access_key: Secret = _setting(Secret, "Its secret access key.", secret=True, required=True)
-    r2_bucket: str = _setting(_text, "Name of the bucket.", required=True)
-    r2_jurisdiction: str = _setting(
-        _choice("default", "eu", "fedramp"), "Jurisdiction that the bucket was made in.", default="default"
+    r2_account_id: str = setting(text, "Cloudflare account id; with it the endpoint is known.")
+    r2_access_key_id: str = setting(text, "Access key id of an R2 API token (Object Read & Write).", required=True)
+    r2_secret_access_key: Secret = setting(Secret, "Its secret access key.", secret=True, required=True)
+    r2_bucket: str = setting(text, "Name of the bucket.", required=True)
+    r2_jurisdiction: str = setting(
+        choice("default", "eu", "fedramp"), "Jurisdiction that the bucket was made in.", default="default"
     )
-    r2_endpoint_url: str = _setting(_url, "Any other S3 endpoint; then R2_ACCOUNT_ID is not needed.")
-    pending_prefix: str = _setting(_prefix, "Where mail waits.", default="pending/")
-    processed_prefix: str = _setting(_prefix, "Where delivered mail goes.", default="processed/")
-    quarantine_prefix: str = _setting(
-        _prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
+    r2_endpoint_url: str = setting(url, "Any other S3 endpoint; then R2_ACCOUNT_ID is not needed.")
+    pending_prefix: str = setting(prefix, "Where mail waits.", default="pending/")
+    processed_prefix: str = setting(prefix, "Where delivered mail goes.", default="processed/")
+    quarantine_prefix: str = setting(
+        prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
     )
 
     # the mail server
-    mail_domain: tuple[str, ...] = _setting(
-        _domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
+    mail_domain: tuple[str, ...] = setting(
+        domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
     )
-    inject_host: str = _setting(_text, "Host of the mail server.", default="127.0.0.1")
-    inject_port: int = _setting(_whole(1, 65535), "Port of its inject listener.", default="9125")
-    inject_user: str = _setting(_text, "User name to log in with.", required=True)
-    inject_pass: Secret = _setting(Secret, "Password to log in with.", secret=True, required=True)
-    inject_tls: str = _setting(
-        _choice("auto", "starttls", "implicit", "none"),
+    inject_host: str = setting(text, "Host of the mail server.", default="127.0.0.1")
+    inject_port: int = setting(whole(1, 65535), "Port of its inject listener.", default="9125")
+    inject_user: str = setting(text, "User name to log in with.", required=True)
+    inject_pass: Secret = setting(Secret, "Password to log in with.", secret=True, required=True)
+    inject_tls: str = setting(
+        choice("auto", "starttls", "implicit", "none"),
         "`auto` takes STARTTLS where offered: verified if INJECT_TLS_CA_FILE is set or the host is not loopback. "
         "`starttls` and `implicit` insist on verified TLS; `none` is for loopback only.",
         default="auto",
     )
-    inject_tls_ca_file: str = _setting(_text, "CA file, or the server's own certificate, to verify against.")
-    inject_rcpt: str = _setting(
-        _text, "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain."
+    inject_tls_ca_file: str = setting(text, "CA file, or the server's own certificate, to verify against.")
+    inject_rcpt: str = setting(
+        text, "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain."
     )
 
     # routing
-    mail_admin_localpart: str = _setting(
-        _text, "Mailbox, at the first domain, for role addresses that have none of their own.", default="admin"
+    mail_admin_localpart: str = setting(
+        text, "Mailbox, at the first domain, for role addresses that have none of their own.", default="admin"
     )
-    role_addresses: tuple[str, ...] = _setting(
-        _words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
+    role_addresses: tuple[str, ...] = setting(
+        words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
     )
-    mail_aliases_file: str = _setting(
-        _text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
+    mail_aliases_file: str = setting(
+        text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
     )
 
     # the machine
-    state_dir: Path = _setting(
-        _path, "Folder for the ledger and the lock. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain."
+    state_dir: Path = setting(
+        path, "Folder for the ledger and the lock. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain."
     )
-    ledger_db: str = _setting(_text, "The ledger. Default: ledger.db in STATE_DIR.")
-    lockfile: str = _setting(_text, "The lock. Default: drain.lock in STATE_DIR.")
-    ledger_retention_days: float = _setting(
-        _days,
+    ledger_db: str = setting(text, "The ledger. Default: ledger.db in STATE_DIR.")
+    lockfile: str = setting(text, "The lock. Default: drain.lock in STATE_DIR.")
+    ledger_retention_days: float = setting(
+        days,
         "Days for which a delivered mail is remembered. Keep it longer than a mail can lie in the bucket.",
         default="365",
     )
 
     # the pass
-    poll_interval: float = _setting(_seconds(1), "Seconds between two looks into the bucket.", default="60")
-    concurrency: int = _setting(_whole(1, 256), "Mails in flight at once.", default="16")
-    inject_connections: int = _setting(_whole(1, 64), "SMTP sessions at once.", default="2")
-    memory_budget: int = _setting(
-        _size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M"
-    )
-    oneshot: bool = _setting(_yes_no, "Bare `drain` makes one pass and ends.", default="false")
-    log_addresses: bool = _setting(_yes_no, "`false` keeps mail addresses out of the log.", default="true")
+    poll_interval: float = setting(seconds(1), "Seconds between two looks into the bucket.", default="60")
+    concurrency: int = setting(whole(1, 256), "Mails in flight at once.", default="16")
+    inject_connections: int = setting(whole(1, 64), "SMTP sessions at once.", default="2")
+    memory_budget: int = setting(size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M")
+    oneshot: bool = setting(yes_no, "Bare `drain` makes one pass and ends.", default="false")
+    log_addresses: bool = setting(yes_no, "`false` keeps mail addresses out of the log.", default="true")
 
     @property
     def endpoint_url(self) -> str:
@@ -304,16 +160,6 @@ _POCKET_HOMESERVER_NAMES = frozenset(
     }
 )
 _ELSEWHERE = frozenset({"DRAIN_ENV_FILE"})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine, by name or by address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def env_file(environ: Mapping[str, str]) -> Path | None:
@@ -419,7 +265,7 @@ def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[st
             raise ConfigError(f"{setting.name} is not set.", setting.help)
         if not setting.default:
             # Nothing said and nothing assumed: the empty value of its type.
-            return () if setting.parse is _words else setting.parse("") if setting.parse is not _url else ""
+            return () if setting.parse is words else setting.parse("") if setting.parse is not url else ""
         text = setting.default
     try:
         return setting.parse(text)

@@ -12,8 +12,8 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from drain.config import Secret, is_loopback
 from drain.errors import ConfigError, DrainError, MailServerRefused, MailServerUnavailable
+from drain.setting import Secret, is_loopback
 from drain.text import clean
 
 # RFC 5321 4.5.3.2

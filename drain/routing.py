@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drain.config import domain_key
 from drain.errors import ConfigError
+from drain.setting import domain_key
 from drain.text import clean
 
 # RFC 2142, and the address that DMARC reports usually go to.

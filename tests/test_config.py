@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from drain import config
-from drain.config import SETTINGS, Secret
+from drain.config import SETTINGS
 from drain.errors import ConfigError
+from drain.setting import Secret
 
 MINIMAL = {
     "R2_ACCOUNT_ID": "0123",

@@ -23,7 +23,8 @@ LAYERS = [
     ["delivery", "crew", "rebuild"],
     ["ledger", "opener", "routing", "sessions", "notify", "stamp", "lock"],
     ["bucket", "inject", "log"],
-    ["mail", "config"],
+    ["config"],
+    ["mail", "setting"],
     ["errors", "text"],
 ]
 RANK = {name: row for row, names in enumerate(LAYERS) for name in names}

@@ -15,23 +15,21 @@ from drain.log import Level, Log, key_value
 from drain.mail import on_the_wire
 from drain.sweep import Summary
 
-_BUCKET = "mail"
 _USER = "drain"
 _MAILBOXES: dict[str, str | None] = {
-    "alice@example.test": None,
-    "bob@example.test": None,
-    "admin@example.test": None,
-    "inbox@example.test": None,
-    "full@example.test": "452 4.2.2 mailbox full",
+    "alice@my.test": None,
+    "bob@my.test": None,
+    "admin@my.test": None,
+    "inbox@my.test": None,
+    "full@my.test": "452 4.2.2 mailbox full",
 }
 
 
 def run() -> int:
     """Makes everything below one temporary folder, makes a pass, prints what became of each mail; the exit code."""
     folder = Path(tempfile.mkdtemp(prefix="drain-demo-"))
-    password, secret = secrets.token_urlsafe(16), secrets.token_hex(32)
-    access_key_id = secrets.token_hex(16)
-    bucket = S3Server(_BUCKET, access_key_id, secret)
+    password = secrets.token_urlsafe(16)
+    bucket = S3Server()
     server = MaildirServer(folder / "Maildir", _MAILBOXES, _USER, password)
     bucket.start()
     port = server.start()
@@ -40,10 +38,10 @@ def run() -> int:
         settings, _ = config.load(
             {
                 "R2_ENDPOINT_URL": bucket.endpoint_url,
-                "R2_ACCESS_KEY_ID": access_key_id,
-                "R2_SECRET_ACCESS_KEY": secret,
-                "R2_BUCKET": _BUCKET,
-                "MAIL_DOMAIN": "example.test",
+                "R2_ACCESS_KEY_ID": bucket.access_key_id,
+                "R2_SECRET_ACCESS_KEY": bucket.secret_access_key,
+                "R2_BUCKET": bucket.bucket,
+                "MAIL_DOMAIN": "my.test",
                 "INJECT_PORT": str(port),
                 "INJECT_USER": _USER,
                 "INJECT_PASS": password,
@@ -88,7 +86,7 @@ def _print(folder: Path, results: dict[str, Result], summary: Summary, unchanged
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(title="Where each mail went, and why", title_justify="left")
-    for heading in ("mail", "to", "became", "where", "why"):
+    for heading in ("mail", "to", "became", "and why"):
         table.add_column(heading, overflow="fold")
     for number, mail in enumerate(MAILS, start=1):
         table.add_row(*_cells(mail, results.get(_key(number))))
@@ -109,18 +107,15 @@ def _print(folder: Path, results: dict[str, Result], summary: Summary, unchanged
 _WHY = {
     "itself": "the mailbox exists",
     "plus": "the mailbox before the plus",
-    "role": "a role address: the admin's mailbox",
-    "catch-all": "the catch-all",
-    "recipient-refused": "the server says not now",
-    "mail-refused": "the server refused it",
-    "not-mail": "it is no mail",
+    "role": "a role's mail is the admin's",
+    "catch-all": "no such mailbox: the catch-all",
 }
 
 
-def _cells(mail: DemoMail, result: Result | None) -> tuple[str, str, str, str, str]:
+def _cells(mail: DemoMail, result: Result | None) -> tuple[str, str, str, str]:
+    to = mail.recipient or "(nobody)"
     if result is None:
-        return mail.what, mail.recipient, "not looked at", "pending/", ""
-    where = {Outcome.QUARANTINED: "quarantine/", Outcome.DELIVERED: result.mailbox}.get(result.outcome, "pending/")
-    why = _WHY.get(result.why, result.why)
-    words = f" ({result.words})" if result.outcome is not Outcome.DELIVERED and result.words else ""
-    return mail.what, mail.recipient or "(nobody)", result.outcome.value, where, f"{why}{words}"
+        return mail.what, to, "not looked at", ""
+    if result.outcome is Outcome.DELIVERED:
+        return mail.what, to, "delivered", f"in {result.mailbox.partition('@')[0]}: {_WHY[result.why]}"
+    return mail.what, to, result.outcome.value, result.words

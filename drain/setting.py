@@ -1,0 +1,197 @@
+"""What a setting is, and how each kind of value is read.
+
+A parser takes the text that somebody wrote and gives the value, or raises
+`ValueError` with what would be right ("a whole number from 1 to 64").
+"""
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class Secret:
+    """A value that prints as ``***``; `reveal` is the only way to it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself, for the wire only."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __repr__(self) -> str:
+        return "***" if self._value else "(not set)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known about one setting, beside its value."""
+
+    name: str
+    help: str
+    parse: Callable[[str], Any]
+    default: str
+    secret: bool
+    required: bool
+
+
+def setting(
+    parse: Callable[[str], Any],
+    help_: str,
+    *,
+    default: str = "",
+    secret: bool = False,
+    required: bool = False,
+) -> Any:
+    """A dataclass field that declares a setting; the field's name in upper case is the setting's."""
+    metadata = {"parse": parse, "help": help_, "default": default, "secret": secret, "required": required}
+    return field(metadata=metadata)
+
+
+# -- parsers: text in, value out; ValueError says what would be right --
+
+
+def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within bounds."""
+
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """Seconds, with fractions; at most a year."""
+
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not least <= number <= 366 * 86400:
+            raise ValueError(f"a number of seconds, {least:g} or more")
+        return number
+
+    return parse
+
+
+def days(value: str) -> float:
+    """Days, with fractions."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= 36500:
+        raise ValueError("a number of days above 0")
+    return number
+
+
+_SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def size(value: str) -> int:
+    """Bytes, with a unit of 1,024: ``64M``."""
+    digits = value.strip().lower().removesuffix("ib").removesuffix("b")
+    unit = digits[-1:] if digits[-1:] in "kmg" else ""
+    try:
+        number = int(digits.removesuffix(unit)) * _SIZE_UNITS[unit]
+    except ValueError:
+        number = 0
+    if number <= 0:
+        raise ValueError("a size like 64M")
+    return number
+
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+def yes_no(value: str) -> bool:
+    """``true`` or ``false``, and the usual other words for it."""
+    try:
+        return _WORDS[value.strip().lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """One of a few words."""
+
+    def parse(value: str) -> str:
+        word = value.strip().lower()
+        if word not in words:
+            raise ValueError("one of " + ", ".join(words))
+        return word
+
+    return parse
+
+
+def path(value: str) -> Path:
+    """A path; ``~`` is the home folder."""
+    return Path(value).expanduser()
+
+
+def prefix(value: str) -> str:
+    """A prefix in the bucket, with its slash."""
+    if value.startswith("/") or not value.endswith("/") or not value.isascii():
+        message = 'a name like "pending/", ending in a slash and not beginning with one'
+        raise ValueError(message)
+    return value
+
+
+def url(value: str) -> str:
+    """An address on the web."""
+    if not value.startswith(("https://", "http://")):
+        raise ValueError("an address beginning with https:// (or http:// on loopback)")
+    return value.rstrip("/")
+
+
+def domain_key(domain: str) -> str:
+    """The one form in which domains are compared: lower case, IDNA A-labels, no final dot."""
+    name = domain.strip().rstrip(".").lower()
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return name
+
+
+def domains(value: str) -> tuple[str, ...]:
+    """Mail domains, in the form that `domain_key` gives them."""
+    names = tuple(domain_key(part) for part in value.split(",") if part.strip())
+    if not names or any("@" in name or " " in name or not name.isascii() for name in names):
+        raise ValueError("one mail domain, or several with commas between")
+    return names
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Words with commas between, in lower case."""
+    return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is this machine, by name or by address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
