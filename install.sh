@@ -102,7 +102,9 @@ simulator() {
     # npm begins by removing node_modules/, and with it the mark of an earlier time.
     if [ "$(cat node_modules/ready 2>/dev/null)" = "$inputs" ]; then return; fi
     echo "Installing the R2 simulator into $PWD/node_modules ..." >&2
-    quietly npm ci --ignore-scripts --no-audit --no-fund ||
+    # npm 9, Debian 12's, clears node_modules/.bin/node away with the packages for other
+    # machines, which have a command of that name too; rebuild puts it back.
+    { quietly npm ci --ignore-scripts --no-audit --no-fund && quietly npm rebuild --ignore-scripts; } ||
         fail 69 "npm could not install the R2 simulator; its words are above."
     echo "$inputs" >node_modules/ready
 }
