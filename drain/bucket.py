@@ -75,26 +75,31 @@ class Bucket:
         Each page begins after the last name of the one before, not at a
         continuation token: working off a page can take hours.
         """
-        after = ""
+        place: dict[str, Any] = {}
         while True:
-            with _translated(f"listing {prefix} in bucket {self._name}"):
-                answer = self._s3.list_objects_v2(Bucket=self._name, Prefix=prefix, StartAfter=after)
+            with _translated(f"listing {prefix} in bucket {self._name}", listing=True):
+                answer = self._s3.list_objects_v2(Bucket=self._name, Prefix=prefix, **place)
             _require(answer, {"IsTruncated", "KeyCount", "Name"}, f"Listing {prefix} in bucket {self._name}")
             page = [_listed(entry) for entry in answer.get("Contents", [])]
             if page:
                 yield page
-            if not answer["IsTruncated"] or not page:
+            if not answer["IsTruncated"]:
                 return
-            after = page[-1].key
+            # S3 may cut a list before it has found anything; then only a token goes on.
+            place = {"StartAfter": page[-1].key} if page else {"ContinuationToken": answer["NextContinuationToken"]}
 
     def get(self, listed: ListedObject) -> FetchedObject | None:
-        """The object as it is now, or None if it is gone.
+        """The object as it is now, or None if it is gone or has grown since it was listed.
 
         ``version`` in the answer is the one fetched, which can be newer than the one listed.
         """
         try:
             with _translated(f"fetching {listed.key}"):
                 answer = self._s3.get_object(Bucket=self._name, Key=listed.key)
+                if answer.get("ContentLength", 0) > listed.size:
+                    # Another version than was listed; how much memory it needs was not reckoned with.
+                    answer["Body"].close()
+                    return None
                 # closing(), not the body's own `with`: that hands out the bare stream,
                 # whose failures botocore does not translate.
                 with contextlib.closing(answer["Body"]) as stream:
@@ -211,6 +216,7 @@ class _PreconditionFailed(Exception):
     """412."""
 
 
+_ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "Unauthorized", "InvalidArgument"})
 _REFUSALS = {
     # code of S3 or R2: what it means, what to do, whether waiting can mend it
     "SignatureDoesNotMatch": ("the secret access key is wrong", "Check R2_SECRET_ACCESS_KEY."),
@@ -223,12 +229,12 @@ _REFUSALS = {
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str, *, listing: bool = False) -> Iterator[None]:
     """Turns boto3's failures into ours, each with a sentence."""
     try:
         yield
     except ClientError as error:
-        raise _from_answer(error, what) from error
+        raise _from_answer(error, what, listing=listing) from error
     except (BotoConnectionError, HTTPClientError) as error:
         raise BucketUnavailable(
             f"R2 could not be reached while {what}: {error}.",
@@ -238,13 +244,18 @@ def _translated(what: str) -> Iterator[None]:
         raise BucketUnavailable(f"R2's answer could not be read while {what}: {error}.") from error
 
 
-def _from_answer(error: ClientError, what: str) -> Exception:
+def _from_answer(error: ClientError, what: str, *, listing: bool) -> Exception:
     code = str(error.response.get("Error", {}).get("Code", ""))
     words = str(error.response.get("Error", {}).get("Message", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "RequestTimeTooSkewed":
         message = f"R2 refused {what}: the clock of this machine is wrong by more than 15 minutes."
         return BucketUnavailable(message, "Set the clock (timedatectl set-ntp true; on Android, automatic time).")
+    if code in _ABOUT_KEYS and not listing:
+        # LIST was signed with the same keys: it is the object's name.
+        return BucketUnavailable(
+            f"R2 refused {what}: {code}.", "If it is this object alone, its name is one that the S3 API cannot handle."
+        )
     if code in _REFUSALS:
         meaning, hint = _REFUSALS[code]
         return BucketRefused(f"R2 refused {what}: {meaning} ({code}).", hint)

@@ -200,7 +200,7 @@ def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
     values: dict[str, str] = {}
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            words = shlex.split(line, comments=True)
+            words = shlex.split(_without_comment(line))
         except ValueError:
             words = ["unbalanced quotes"]
         if words[:1] == ["export"]:
@@ -214,6 +214,19 @@ def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
             )
         values[name] = value
     return values, warnings
+
+
+def _without_comment(line: str) -> str:
+    """A line up to its comment; as in a shell, only a ``#`` at the beginning of a word begins one."""
+    quote = ""
+    for place, letter in enumerate(line):
+        if letter == quote:
+            quote = ""
+        elif not quote and letter in "'\"":
+            quote = letter
+        elif not quote and letter == "#" and (place == 0 or line[place - 1].isspace()):
+            return line[:place]
+    return line
 
 
 def _unknown_names(path: Path, names: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ class Crew(Generic[Work]):
     """*size* threads that call *do* for each piece of work.
 
     They are daemon threads: a process that has to end does not wait for one
-    that hangs in a read. *do* must not raise.
+    that hangs in a read. What *do* raises is kept in ``error``; the thread goes on.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Crew(Generic[Work]):
         self._queue: queue.Queue[tuple[Work, int] | None] = queue.Queue(maxsize=size)
         self._size = size
         self._threads: list[threading.Thread] = []
+        self.error: Exception | None = None
 
     def submit(self, work: Work, size: int) -> bool:
         """Waits until there is room for *size* bytes and a place, then hands *work* over; False if halted."""
@@ -84,6 +85,8 @@ class Crew(Generic[Work]):
             work, size = item
             try:
                 self._do(work)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the others need their threads)
+                self.error = error
             finally:
                 self._free(size)
         self._queue.put(None)  # for the next thread; nothing comes after it, so there is room

@@ -13,21 +13,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject, moved_name
-from drain.errors import KeyMissing
+from drain.errors import DrainError, KeyMissing
 from drain.inject import Reply, Session, SessionLost
 from drain.ledger import Ledger, Row, State
 from drain.log import Log
 from drain.mail import Mail, on_the_wire
-from drain.opener import Kind, NotMail, Opened, envelope_of, open_object
+from drain.opener import OBJECT_LIMIT, Kind, NotMail, envelope_of, kind_of, open_object
 from drain.routing import Candidate, Router, is_sendable
 from drain.sessions import Sessions
 from drain.stamp import Stamp
 
-# Cloudflare accepts 25 MiB; twice that, and some, is still a mail to somebody.
-OBJECT_LIMIT = 64 * 1024 * 1024
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
-_NO_REPLY_RETRY_SECONDS = 300.0
+# Each of these tries can be a copy more in the mailbox.
+_FIRST_NO_REPLY_RETRY_SECONDS = 300.0
+_LAST_NO_REPLY_RETRY_SECONDS = 86400.0
+_ALARMING_ATTEMPTS = 4
+# So often an object may be overwritten under our eyes before it is left to the next pass.
+_LOOKS = 5
 # About an hour and a half of tries: time to restart a mail server that is stuck.
 _UNDECIDED_ATTEMPTS = 6
 _REASON_METADATA = "drain-reason"
@@ -105,15 +108,14 @@ class Delivery:
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    # Versions that no key opened, so that they are fetched and reported once a process.
+    no_key: set[ListedObject] = field(default_factory=set)
     # The same mail can lie under two keys. Striped, so that they need no tidying;
     # taken before a session, never after.
     _stripes: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
 
-    def deliver(self, listed: ListedObject, row: Row | None, *, waited: bool = False) -> Result:
-        """Takes one object as far as it goes now.
-
-        *row* is what `Ledger.find_by_object` knows of it; *waited* says that it
-        is not brand-new any more.
+    def deliver(self, listed: ListedObject, row: Row | None) -> Result:
+        """Takes one object as far as it goes now; *row* is what `Ledger.find_by_object` knows of it.
 
         Raises:
             DrainError: what concerns the whole pass (R2, the ledger or the mail
@@ -121,24 +123,32 @@ class Delivery:
         """
         if row is not None and row.state is State.DELIVERED:
             return self._settle(listed, row.identity, Outcome.MOVED, row)
+        if listed in self.no_key:
+            return Result(Outcome.NO_KEY, listed.key)
         if listed.size > OBJECT_LIMIT:
             return self._set_aside_unopened(listed)
-        fetched = self.bucket.get(listed)
-        if fetched is None:
-            return Result(Outcome.GONE, listed.key)
+        for _ in range(_LOOKS):
+            fetched = self.bucket.get(listed)
+            if fetched is None:
+                return Result(Outcome.GONE, listed.key)
+            if not _may_be_overwritten_unseen(fetched):
+                return self._open(fetched)
+            self.sleep(OVERWRITE_UNSEEN_SECONDS)
+        return Result(Outcome.WAITING, listed.key, words="It is being written again and again.")
+
+    def _open(self, fetched: FetchedObject) -> Result:
+        listed = fetched.version
         self.step(Step.FETCHED, listed.key)
         try:
             opened = open_object(fetched.body, fetched.metadata)
         except KeyMissing as error:
+            self.no_key.add(listed)
             self.log.alert("no-key", object=listed.key, message=str(error))
             return Result(Outcome.NO_KEY, listed.key, words=str(error))
         except NotMail as error:
             recipient, sender = envelope_of(fetched.metadata)
             mail = Mail(fetched.body, recipient, sender)
             return self._set_aside(fetched.version, mail, error.reason, str(error), fetched.metadata)
-        if not waited and self._may_be_overwritten_unseen(fetched, opened):
-            self.sleep(OVERWRITE_UNSEEN_SECONDS)
-            return self.deliver(listed, None, waited=True)
         self.step(Step.OPENED, opened.mail.identity)
         with self._stripes[int(opened.mail.identity[:8], 16) % len(self._stripes)]:
             return self._deliver_opened(fetched, opened.mail)
@@ -162,18 +172,26 @@ class Delivery:
                     reinjections=row.reinjections,
                     message="How an earlier try ended is not known; this mail may come twice.",
                 )
-        for last_try in (False, True):
+        return self._inject(fetched, mail)
+
+    def _inject(self, fetched: FetchedObject, mail: Mail) -> Result:
+        # A session that the server had closed between two mails is no failure of
+        # this one: a lost session is replaced once.
+        lost: SessionLost | None = None
+        for _ in range(2):
             try:
                 with self.sessions.borrow() as session:
                     return self._transaction(session, fetched, mail)
-            except SessionLost as lost:
-                if lost.after_dot:
-                    return self._no_reply(version, mail, lost)
-                # A session that the server had closed between two mails is no
-                # failure of this one; but once is enough.
-                if last_try:
-                    return self._defer(version, mail, "session-lost", str(lost))
-        raise AssertionError  # pragma: no cover (the loop returns)
+            except SessionLost as error:
+                if error.after_dot:
+                    return self._no_reply(fetched.version, mail, error)
+                lost = error
+            except DrainError:
+                # A mail that fells the server must step back behind the others.
+                if lost is not None:
+                    self._defer(fetched.version, mail, "session-lost", str(lost))
+                raise
+        return self._defer(fetched.version, mail, "session-lost", str(lost))
 
     def _transaction(self, session: Session, fetched: FetchedObject, mail: Mail) -> Result:
         """One SMTP transaction, and the ledger around it."""
@@ -226,21 +244,27 @@ class Delivery:
         result = Result(outcome, version.key, row.recipient, row.mailbox or "", why, words)
         # Said before the move: the mail is there, whatever R2 answers now.
         self._say(result, identity, row)
-        self._move(version, self._processed_name(identity, version.key), None, identity)
+        moved = self._move(version, self._processed_name(identity, version.key), None, identity)
         self.ledger.settled(version, identity, self.clock())
         self.step(Step.SETTLED, identity)
-        return result
+        return result if moved or outcome is Outcome.DELIVERED else Result(Outcome.GONE, version.key)
 
     def _set_aside(
-        self, version: ListedObject, mail: Mail, reason: str, words: str, metadata: Mapping[str, str]
+        self, version: ListedObject, mail: Mail, reason: str, words: str, metadata: Mapping[str, str] | None
     ) -> Result:
-        """Moves an object to ``quarantine/``, the reason's code beside it, its words in the ledger."""
+        """Moves an object to ``quarantine/``, the reason's code beside its metadata where those are known.
+
+        The reason's words stay in the ledger: they can hold addresses or anything else.
+        """
         self.ledger.setting_aside(version, mail, reason, words, self.clock())
         self.step(Step.SETTING_ASIDE, mail.identity)
         to = moved_name(self.prefixes.quarantine, mail.identity, version.key, self.prefixes.pending)
-        self._move(version, to, {**metadata, _REASON_METADATA: reason}, mail.identity)
+        labelled = None if metadata is None else {**metadata, _REASON_METADATA: reason}
+        moved = self._move(version, to, labelled, mail.identity)
         self.ledger.quarantined(version, mail.identity, self.clock())
         self.step(Step.QUARANTINED, mail.identity)
+        if not moved:
+            return Result(Outcome.GONE, version.key)
         result = Result(Outcome.QUARANTINED, version.key, mail.recipient, why=reason, words=words)
         self._say(result, mail.identity, None)
         return result
@@ -249,37 +273,50 @@ class Delivery:
         """For an object too large to be fetched: what identifies it is its name and version."""
         stand_in = Mail(f"{listed.key}\n{listed.etag}".encode(), "", "")
         words = f"The object has {listed.size} bytes, more than any mail ({OBJECT_LIMIT})."
-        return self._set_aside(listed, stand_in, "too-large", words, {})
+        return self._set_aside(listed, stand_in, "too-large", words, None)
 
     def _refused(self, fetched: FetchedObject, mail: Mail, reply: Reply, reason: str) -> Result:
         """A reply that was heard: try again after 4xx, quarantine after 5xx; a while for what can be either."""
         words = f"{reply.command}: {reply}"
         row = self.ledger.find(mail.identity)
-        undecided = reply.says_nothing_of_the_mail and (row is None or row.attempts < _UNDECIDED_ATTEMPTS)
+        undecided = reply.says_nothing_of_the_mail and (row is None or row.undecided < _UNDECIDED_ATTEMPTS)
         if reply.transient or undecided:
-            return self._defer(fetched.version, mail, reason, words)
+            return self._defer(fetched.version, mail, reason, words, undecided=undecided)
         return self._set_aside(fetched.version, mail, reason, words, fetched.metadata)
 
-    def _defer(self, version: ListedObject, mail: Mail, reason: str, words: str) -> Result:
-        row = self.ledger.find(mail.identity)
-        at = self.clock() + _backoff_seconds(row.attempts if row else 0)
-        self.ledger.deferred(version, mail, reason, words, at, self.clock())
+    def _defer(self, version: ListedObject, mail: Mail, reason: str, words: str, *, undecided: bool = False) -> Result:
+        row, now = self.ledger.find(mail.identity), self.clock()
+        wait = _backoff_seconds(row.attempts if row else 0, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+        self.ledger.deferred(version, mail, reason, words, now + wait, now, undecided=undecided)
         self.step(Step.DEFERRED, mail.identity)
         result = Result(Outcome.DEFERRED, version.key, mail.recipient, why=reason, words=words)
         self._say(result, mail.identity, None)
         return result
 
     def _no_reply(self, version: ListedObject, mail: Mail, lost: SessionLost) -> Result:
-        self.ledger.unknown(mail.identity, str(lost), self.clock() + _NO_REPLY_RETRY_SECONDS)
+        row, now = self.ledger.find(mail.identity), self.clock()
+        attempts = row.attempts if row else 0
+        wait = _backoff_seconds(attempts, _FIRST_NO_REPLY_RETRY_SECONDS, _LAST_NO_REPLY_RETRY_SECONDS)
+        self.ledger.unknown(mail.identity, str(lost), now + wait, now)
         result = Result(Outcome.UNKNOWN, version.key, mail.recipient, why="no-reply", words=str(lost))
         self._say(result, mail.identity, None)
+        if attempts + 1 >= _ALARMING_ATTEMPTS:
+            self.log.alert(
+                "no-reply",
+                id=mail.identity[:16],
+                attempts=attempts + 1,
+                message="The mail server never answers to this mail, and may have a copy of every try.",
+            )
         return result
 
-    def _move(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None, identity: str) -> None:
-        if self.bucket.copy(version, to, metadata):
-            self.step(Step.COPIED, identity)
-            self.bucket.remove(version.key)
-            self.step(Step.REMOVED, identity)
+    def _move(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None, identity: str) -> bool:
+        """Whether it was there to be moved."""
+        if not self.bucket.copy(version, to, metadata):
+            return False
+        self.step(Step.COPIED, identity)
+        self.bucket.remove(version.key)
+        self.step(Step.REMOVED, identity)
+        return True
 
     # -- questions --
 
@@ -291,18 +328,9 @@ class Delivery:
         return (
             row.state in (State.DEFERRED, State.INJECTING)
             and row.next_attempt_at is not None
-            # A clock that was set back must not hold a mail for ever.
-            and 0 < row.next_attempt_at - self.clock() <= 2 * _LAST_RETRY_SECONDS
+            # A clock that was set back since must not hold a mail for ever.
+            and row.updated_at <= self.clock() < row.next_attempt_at
         )
-
-    def _may_be_overwritten_unseen(self, fetched: FetchedObject, opened: Opened) -> bool:
-        """Whether another mail could yet take this one's name with the date that it has now.
-
-        A sealed object's name comes from its recipient and content, and is never
-        overwritten; a plain one's can be.
-        """
-        age = fetched.age_seconds
-        return opened.kind is Kind.PLAIN and age is not None and 0 <= age < OVERWRITE_UNSEEN_SECONDS
 
     def _sender(self, session: Session, mail: Mail) -> str:
         """The envelope sender as it can be said; `<>` where it cannot."""
@@ -334,7 +362,17 @@ class Delivery:
         )
 
 
-def _backoff_seconds(attempts: int) -> float:
-    """Doubles from a minute to an hour, give or take a quarter so that mails do not march in step."""
-    base = min(_FIRST_RETRY_SECONDS * 2.0 ** min(attempts, 16), _LAST_RETRY_SECONDS)
+def _may_be_overwritten_unseen(fetched: FetchedObject) -> bool:
+    """Whether another mail could yet take this one's name with the date that it has now.
+
+    A sealed object's name comes from its recipient and content, and is never
+    overwritten; a plain one's can be.
+    """
+    age = fetched.age_seconds
+    return age is not None and age < OVERWRITE_UNSEEN_SECONDS and kind_of(fetched.body) is Kind.PLAIN
+
+
+def _backoff_seconds(attempts: int, first: float, last: float) -> float:
+    """Doubles from *first* to *last*, give or take a quarter so that mails do not march in step."""
+    base = min(first * 2.0 ** min(attempts, 16), last)
     return base * random.uniform(0.75, 1.25)  # noqa: S311 (jitter, not cryptography)

@@ -29,6 +29,7 @@ _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?= |$)")
 _NO_SUCH_MAILBOX = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
 _NO_SUCH_MAILBOX_CODES = frozenset({550, 551, 553})
 _CLOSING = 421
+_GO_AHEAD = 354
 _AUTHENTICATION_REQUIRED = frozenset({530, 538})
 
 
@@ -78,6 +79,8 @@ class Reply:
         5.1.7, 5.1.8, 5.5.x and 5.7.x are about the sender or the session:
         servers hold those back until RCPT.
         """
+        if self.transient:
+            return False
         if self.enhanced is not None:
             return self.enhanced in _NO_SUCH_MAILBOX
         return self.code in _NO_SUCH_MAILBOX_CODES
@@ -150,8 +153,8 @@ class Session:
 
     def mail(self, sender: str, size: int, *, eight_bit: bool, smtputf8: bool) -> Reply:
         """MAIL FROM, with the parameters that are offered and needed; resets what came before."""
-        if self._dirty:
-            self._command("RSET")
+        if self._dirty and not (reply := self._command("RSET")).positive:
+            raise self._lost("RSET", OSError(str(reply)))
         self._dirty = True
         self._dot_sent = False
         parameters = ""
@@ -174,7 +177,9 @@ class Session:
 
     def data(self) -> Reply:
         """DATA; 354 is the go-ahead."""
-        return self._command("DATA")
+        reply = self._command("DATA")
+        self.spent = reply.code != _GO_AHEAD
+        return reply
 
     def send(self, wire: bytes) -> None:
         """The message as `mail.on_the_wire` makes it, all but the final dot."""
@@ -188,6 +193,7 @@ class Session:
 
     def send_dot(self) -> None:
         """The final dot. From here on a failure means: unknown."""
+        self._require_silence("the final dot")
         self._dot_sent = True
         try:
             self._socket.sendall(b".\r\n")
@@ -197,8 +203,6 @@ class Session:
     def final_reply(self) -> Reply:
         """What the server says to the whole mail; waits for it up to 600 s (RFC 5321 4.5.3.2.6)."""
         reply = self._reply("the final dot", FINAL_REPLY_SECONDS)
-        if not 200 <= reply.code < 600:
-            raise self._lost("the final dot", ValueError(f"reply {reply}"))
         self._dot_sent = False
         self.spent = not reply.positive
         return reply
@@ -230,24 +234,43 @@ class Session:
         if "\r" in line or "\n" in line:
             raise ValueError("line end in an SMTP command")
         verb = line.split(" ", 1)[0]
+        self._require_silence(verb)
         try:
             self._socket.sendall(line.encode("utf-8") + b"\r\n")
         except OSError as error:
             raise self._lost(verb, error) from error
-        reply = self._reply(verb, _COMMAND_SECONDS)
+        reply = self._reply(verb, _COMMAND_SECONDS, go_ahead=verb == "DATA")
         if reply.code == _CLOSING:
             raise self._lost(verb, OSError(str(reply)))
         if reply.code in _AUTHENTICATION_REQUIRED:
             raise MailServerRefused(f"The mail server {self._server} forgot our login: {reply}.")
         return reply
 
-    def _reply(self, verb: str, seconds: float) -> Reply:
+    def _reply(self, verb: str, seconds: float, *, go_ahead: bool = False) -> Reply:
         try:
             self._socket.settimeout(seconds)
             code, text = self._smtp.getreply()
         except (OSError, smtplib.SMTPException) as error:
             raise self._lost(verb, error) from error
-        return Reply(verb, code, text.decode("utf-8", "replace"))
+        reply = Reply(verb, code, text.decode("utf-8", "replace"))
+        if not (reply.positive or 400 <= code < 600 or (go_ahead and code == _GO_AHEAD)):
+            raise self._lost(verb, OSError(f"its reply makes no sense: {reply}"))
+        return reply
+
+    def _require_silence(self, verb: str) -> None:
+        """What the server said unasked would be taken for the answer to the next thing that we say."""
+        file = self._smtp.file
+        if file is None:
+            return
+        try:
+            self._socket.settimeout(0)
+            unasked = file.peek(1)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return
+        except OSError as error:
+            raise self._lost(verb, error) from error
+        if unasked:
+            raise self._lost(verb, OSError(f"it said unasked: {clean(unasked[:200].decode('utf-8', 'replace'))}"))
 
     def _lost(self, doing: str, error: Exception) -> SessionLost:
         after = self._dot_sent
@@ -320,6 +343,11 @@ def _log_in(smtp: smtplib.SMTP, server: Server) -> None:
                 raise smtplib.SMTPAuthenticationError(code, text)
         else:
             smtp.login(server.user, server.password.reveal())
+    except UnicodeError as error:
+        raise ConfigError(
+            f"The mail server {server} offers no AUTH PLAIN, and other ways to log in take ASCII only.",
+            "Use a password without letters outside ASCII.",
+        ) from error
     except smtplib.SMTPNotSupportedError as error:
         raise MailServerRefused(
             f"The mail server {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."

@@ -35,8 +35,7 @@ class State(StrEnum):
     DISCARDED = "discarded"
 
 
-FINAL = frozenset({State.SETTLED, State.QUARANTINED, State.DISCARDED})
-
+Version = tuple[str, str, str]  # key, ETag, last-modified
 _SCHEMA = """
 CREATE TABLE mail (
     identity        TEXT PRIMARY KEY,
@@ -48,6 +47,7 @@ CREATE TABLE mail (
     reason          TEXT,                    -- short code of a deferral or quarantine
     words           TEXT,                    -- the same in words, often the server's
     attempts        INTEGER NOT NULL DEFAULT 0,
+    undecided       INTEGER NOT NULL DEFAULT 0,  -- tries that the server failed without a verdict on the mail
     reinjections    INTEGER NOT NULL DEFAULT 0,  -- tries whose end was not known and that another followed
     next_attempt_at REAL,                    -- Unix time
     first_seen_at   REAL NOT NULL,
@@ -81,6 +81,7 @@ class Row:
     reason: str | None
     words: str | None
     attempts: int
+    undecided: int
     reinjections: int
     next_attempt_at: float | None
     first_seen_at: float
@@ -141,18 +142,17 @@ class Ledger:
         columns = ", ".join(f"mail.{name}" for name in Row.__dataclass_fields__)
         return self._one(
             f"SELECT {columns} FROM object JOIN mail USING (identity) WHERE key = ? AND etag = ? AND last_modified = ?",
-            *_version(version),
+            *version_of(version),
         )
 
-    def unfinished_objects(self) -> dict[str, str]:
-        """Key to identity of every object whose mail is neither settled nor set aside, nor reported missing."""
+    def unfinished(self) -> dict[Version, str]:
+        """Version to identity of every object whose mail is neither settled nor set aside, nor reported missing."""
         with self._translated(), self._lock:
-            return dict(
-                self._db.execute(
-                    "SELECT key, identity FROM mail JOIN object USING (identity)"
-                    " WHERE state NOT IN ('settled', 'quarantined', 'discarded') AND missing_at IS NULL"
-                )
+            rows = self._db.execute(
+                "SELECT key, etag, last_modified, identity FROM mail JOIN object USING (identity)"
+                " WHERE state NOT IN ('settled', 'quarantined', 'discarded') AND missing_at IS NULL"
             )
+            return {(key, etag, last_modified): identity for key, etag, last_modified, identity in rows}
 
     def counts(self) -> dict[State, int]:
         """How many mails there are in each state. Reads the whole table."""
@@ -204,25 +204,35 @@ class Ledger:
         self._finish(version, identity, State.SETTLED, now)
 
     def deferred(
-        self, version: ListedObject, mail: Mail, reason: str, words: str, next_attempt_at: float, now: float
+        self,
+        version: ListedObject,
+        mail: Mail,
+        reason: str,
+        words: str,
+        next_attempt_at: float,
+        now: float,
+        *,
+        undecided: bool = False,
     ) -> None:
         """After a refusal or failure before the final dot: nothing was sent."""
         with self._writing():
             self._put(mail, State.DEFERRED, now)
             self._link(version, mail.identity)
-            self._failed(mail.identity, reason, words, next_attempt_at)
+            self._failed(mail.identity, reason, words, next_attempt_at, now)
+            if undecided:
+                self._db.execute("UPDATE mail SET undecided = undecided + 1 WHERE identity = ?", (mail.identity,))
 
-    def unknown(self, identity: str, words: str, next_attempt_at: float) -> None:
+    def unknown(self, identity: str, words: str, next_attempt_at: float, now: float) -> None:
         """The connection broke between the final dot and its reply: stays ``injecting`` until then."""
         with self._writing():
-            self._failed(identity, "no-reply", words, next_attempt_at)
+            self._failed(identity, "no-reply", words, next_attempt_at, now)
 
     def setting_aside(self, version: ListedObject, mail: Mail, reason: str, words: str, now: float) -> None:
         """Before the move to ``quarantine/``."""
         with self._writing():
             self._put(mail, State.SETTING_ASIDE, now)
             self._link(version, mail.identity)
-            self._failed(mail.identity, reason, words, None)
+            self._failed(mail.identity, reason, words, None, now)
 
     def quarantined(self, version: ListedObject, identity: str, now: float) -> None:
         """After that move."""
@@ -307,21 +317,23 @@ class Ledger:
                 (state, now, words, identity),
             )
 
-    def _failed(self, identity: str, reason: str, words: str, next_attempt_at: float | None) -> None:
+    def _failed(self, identity: str, reason: str, words: str, next_attempt_at: float | None, now: float) -> None:
         self._db.execute(
-            "UPDATE mail SET reason = ?, words = ?, next_attempt_at = ?, attempts = attempts + 1 WHERE identity = ?",
-            (reason, words, next_attempt_at, identity),
+            "UPDATE mail SET reason = ?, words = ?, next_attempt_at = ?, attempts = attempts + 1, updated_at = ?"
+            " WHERE identity = ?",
+            (reason, words, next_attempt_at, now, identity),
         )
 
     def _link(self, version: ListedObject, identity: str) -> None:
-        # Versions before this one under the same name are gone from the bucket.
-        self._db.execute("DELETE FROM object WHERE key = ?", (version.key,))
-        self._db.execute("INSERT INTO object VALUES (?, ?, ?, ?)", (*_version(version), identity))
+        # Another mail's version under the same name stays noted: if that mail is not
+        # finished it was overwritten, and its loss must come out.
+        self._db.execute("DELETE FROM object WHERE key = ? AND identity = ?", (version.key, identity))
+        self._db.execute("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)", (*version_of(version), identity))
 
     def _finish(self, version: ListedObject, identity: str, state: State, now: float) -> None:
         with self._writing():
             self._set(identity, state, now)
-            self._db.execute("DELETE FROM object WHERE key = ?", (version.key,))
+            self._db.execute("DELETE FROM object WHERE key = ? AND identity = ?", (version.key, identity))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -360,7 +372,8 @@ class Ledger:
             ) from error
 
 
-def _version(version: ListedObject) -> tuple[str, str, str]:
+def version_of(version: ListedObject) -> Version:
+    """What the ledger knows a version of an object by."""
     moment = version.last_modified.astimezone(datetime.UTC)
     return version.key, version.etag, moment.isoformat(timespec="milliseconds")
 

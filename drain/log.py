@@ -34,6 +34,9 @@ class Level(IntEnum):
     DEBUG = 7
 
 
+_ADDRESS_FIELDS = frozenset({"to", "mailbox", "sender"})
+
+
 class Log:
     """A sink for events; calls may come from several threads.
 
@@ -43,7 +46,7 @@ class Log:
 
     def __init__(
         self,
-        stream: Callable[[], TextIO],
+        stream: Callable[[], TextIO | None],
         form: Callable[[Level, str, Mapping[str, str | int | float | bool]], str],
         *,
         addresses: bool = True,
@@ -59,20 +62,25 @@ class Log:
         """Writes one event; fields that are None are left out. A broken stream is not an error."""
         if level > self._threshold:
             return
-        safe = {key: self._safe(value) for key, value in fields.items() if value is not None}
+        safe = {key: self._safe(key, value) for key, value in fields.items() if value is not None}
         line = self._form(level, name, safe)
         with self._lock:
             try:
                 stream = self._stream()
+                if stream is None:  # closed before Python began (`drain >&-`)
+                    return
                 stream.write(line + "\n")
                 stream.flush()
             except (OSError, ValueError):  # a closed pipe must not stop mail
                 pass
 
-    def _safe(self, value: str | float | bool) -> str | int | float | bool:  # noqa: FBT001 (a value, not a switch)
+    def _safe(self, key: str, value: str | float | bool) -> str | int | float | bool:  # noqa: FBT001 (a value)
         if not isinstance(value, str):
             return value
-        return clean(value if self._addresses else without_addresses(value))
+        if self._addresses:
+            return clean(value)
+        # An address can look like anything; where one stands is known.
+        return "(address)" if key in _ADDRESS_FIELDS and value else clean(without_addresses(value))
 
     def debug(self, name: str, **fields: Field) -> None:
         """A step, for finding faults."""

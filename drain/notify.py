@@ -4,6 +4,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from drain.text import clean
+
 
 class Notifier:
     """Sends datagrams to ``$NOTIFY_SOCKET``; without one it does nothing."""
@@ -14,11 +16,12 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """The service runs."""
-        self._send("READY=1", f"STATUS={status}")
+        self._send("READY=1", f"STATUS={clean(status)}")
 
     def status(self, status: str) -> None:
         """What it is doing, for ``systemctl status``."""
-        self._send(f"STATUS={status}")
+        # Cleaned: a line end in it would begin a message of its own (MAINPID=, WATCHDOG=trigger).
+        self._send(f"STATUS={clean(status)}")
 
     def alive(self) -> None:
         """Feeds the watchdog."""

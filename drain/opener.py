@@ -25,6 +25,8 @@ from enum import StrEnum
 from drain.errors import KeyMissing
 from drain.mail import Mail, begins_with_from_line, begins_with_header_field
 
+# Cloudflare accepts 25 MiB; twice that, and some, is still a mail to somebody.
+OBJECT_LIMIT = 64 * 1024 * 1024
 _SEALED_MAGIC = b"DRN1"
 _MAILBRIDGE_ALGORITHM = b'"RSA-OAEP-256+A256GCM"'
 _MAILBRIDGE_HEAD = 4096  # the name of the algorithm stands near the beginning
@@ -54,6 +56,15 @@ class Opened:
     kind: Kind
 
 
+def kind_of(body: bytes) -> Kind:
+    """Which kind an object is; plain is whatever is not one of the others."""
+    if body.startswith(_SEALED_MAGIC):
+        return Kind.SEALED
+    if body.startswith(b"{") and _MAILBRIDGE_ALGORITHM in body[:_MAILBRIDGE_HEAD]:
+        return Kind.MAILBRIDGE
+    return Kind.PLAIN
+
+
 def open_object(body: bytes, metadata: Mapping[str, str]) -> Opened:
     """The mail in an object.
 
@@ -61,17 +72,13 @@ def open_object(body: bytes, metadata: Mapping[str, str]) -> Opened:
         NotMail: it holds none.
         KeyMissing: it is sealed, and there is no key for it here.
     """
-    if body.startswith(_SEALED_MAGIC):
+    kind = kind_of(body)
+    if kind is not Kind.PLAIN:
         raise KeyMissing(
-            "The object is sealed, and there is no key here that opens it.",
+            f"The object is of the kind {kind}, and there is no key here that opens it.",
             "It stays in the bucket until there is one.",
         )
-    if body.startswith(b"{") and _MAILBRIDGE_ALGORITHM in body[:_MAILBRIDGE_HEAD]:
-        raise KeyMissing(
-            "The object is sealed by Mailbridge, and there is no key here that opens it.",
-            "It stays in the bucket until there is one.",
-        )
-    return Opened(_open_plain(body, metadata), Kind.PLAIN)
+    return Opened(_open_plain(body, metadata), kind)
 
 
 def envelope_of(metadata: Mapping[str, str]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from drain.bucket import Bucket, ListedObject
 from drain.errors import KeyMissing
 from drain.ledger import Ledger
-from drain.opener import NotMail, open_object
+from drain.opener import OBJECT_LIMIT, NotMail, open_object
 
 _OUR_NAME = re.compile(r"([0-9a-f]{64})-")
 
@@ -42,7 +42,7 @@ def rebuild(bucket: Bucket, processed_prefix: str, ledger: Ledger, now: float) -
 def _identify(bucket: Bucket, prefix: str, listed: ListedObject) -> tuple[str | None, str]:
     if named := _OUR_NAME.match(listed.key.removeprefix(prefix)):
         return named.group(1), ""
-    fetched = bucket.get(listed)
+    fetched = bucket.get(listed) if listed.size <= OBJECT_LIMIT else None
     if fetched is None:
         return None, ""
     try:

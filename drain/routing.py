@@ -16,6 +16,11 @@ from drain.text import clean
 
 # RFC 2142, and the address that DMARC reports usually go to.
 ROLES = frozenset({"postmaster", "abuse", "hostmaster", "webmaster", "security", "dmarc", "root"})
+# A local part with one of these can be a route to somewhere else, which a mail
+# server may follow for whoever has logged in: `victim%away@here`, `away!victim@here`,
+# `victim@away@here` and the same in quotes (Postfix: allow_percent_hack,
+# swap_bangpath, resolve_dequoted_address).
+_ROUTES_ON = frozenset('@%!"\\')
 _ADDRESS_LIMIT = 254  # octets; RFC 5321 4.5.3.1.3, less the angle brackets
 
 
@@ -46,11 +51,12 @@ class Router:
 
     def _all(self, recipient: str) -> Iterator[Candidate]:
         local, _, domain = recipient.rpartition("@")
-        if is_sendable(recipient) and domain_key(domain) in self.domains:
+        domain = domain_key(domain)
+        if is_sendable(recipient) and domain in self.domains and not _ROUTES_ON & set(local):
             base, plus, _ = local.partition("+")
             if target := self._alias(local, domain):
                 yield Candidate(target, "alias")
-            yield Candidate(recipient, "itself")
+            yield Candidate(f"{local}@{domain}", "itself")
             if plus and base:
                 yield Candidate(self._alias(base, domain) or f"{base}@{domain}", "plus")
             if (base or local).lower() in ROLES | self.more_roles:
@@ -59,7 +65,7 @@ class Router:
 
     def _alias(self, local: str, domain: str) -> str | None:
         name = local.lower()
-        return self.aliases.get(f"{name}@{domain_key(domain)}") or self.aliases.get(name)
+        return self.aliases.get(f"{name}@{domain}") or self.aliases.get(name)
 
 
 def is_sendable(address: str) -> bool:

@@ -57,9 +57,9 @@ class Service:
         self._listen()
         self.notifier.ready("Looking into the bucket")
         summary = self._pass()
+        if isinstance(summary.error, (Refused, ConfigError)):
+            return summary
         while not self.sweep.stop.is_set():
-            if isinstance(summary.error, (Refused, ConfigError)) and self._failures == 1:
-                break
             self._wait(self._delay_seconds(summary))
             if not self.sweep.stop.is_set():
                 summary = self._pass()

@@ -22,7 +22,7 @@ from drain.crew import Crew
 from drain.delivery import Delivery, Outcome, Prefixes, Result, Step
 from drain.errors import BucketRefused, BucketUnavailable, DrainError
 from drain.inject import Session
-from drain.ledger import Ledger, Row, State
+from drain.ledger import Ledger, Row, State, Version, version_of
 from drain.log import Log
 from drain.routing import Router
 from drain.sessions import Sessions, Stopping
@@ -45,6 +45,7 @@ class Summary:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     listed: int = 0
     missing: int = 0
+    asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine
     bugs: int = 0
     stopped: bool = False
     seconds: float = 0.0
@@ -90,6 +91,7 @@ class Sweep:
     sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen; None: not looked yet.
     _unfinished: bool | None = None
+    _no_key: set[ListedObject] = field(default_factory=set)
 
     def run(self) -> Summary:
         """Makes one pass. What ends it early is in the summary's ``error``, not raised."""
@@ -112,7 +114,7 @@ class Sweep:
             if not self.ledger_path.exists():
                 return False
             with contextlib.closing(Ledger(self.ledger_path)) as ledger:
-                self._unfinished = bool(ledger.unfinished_objects())
+                self._unfinished = bool(ledger.unfinished())
         return self._unfinished
 
     def _work(self, pages: Iterable[list[ListedObject]], summary: Summary) -> None:
@@ -133,28 +135,37 @@ class Sweep:
                 step=self.step,
                 clock=self.clock,
                 sleep=self.sleep,
+                no_key=self._no_key,
             )
             work = _Pass(self, delivery, summary)
-            unseen = ledger.unfinished_objects()
+            unseen = ledger.unfinished()
             complete = work.feed(pages, unseen)
-            if work.error is not None:
-                raise work.error
-            if work.refused is not None and not summary.progressed:
-                raise work.refused
             if complete:
                 self._account_for(unseen, ledger, summary)
             ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
-            self._unfinished = bool(ledger.unfinished_objects())
+            self._unfinished = bool(ledger.unfinished())
+            summary.error = work.error or (None if summary.progressed else work.refused)
+            if summary.asided:
+                reasons = ", ".join(f"{number} {reason}" for reason, number in summary.asided.items())
+                self.log.alert("quarantine", message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.")
 
-    def _account_for(self, unseen: dict[str, str], ledger: Ledger, summary: Summary) -> None:
+    def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
-        for key, identity in unseen.items():
+        unfinished = ledger.unfinished()
+        # Not those finished in this pass, nor those that lie under another name too.
+        seen = {identity for version, identity in unfinished.items() if version not in unseen}
+        keys: dict[str, list[str]] = {}
+        for version, identity in unseen.items():
+            if version in unfinished and identity not in seen:
+                keys.setdefault(identity, []).append(version[0])
+        for identity, names in keys.items():
             row = ledger.find(identity)
-            if self.stop.is_set() or row is None or self.bucket.exists(key):
+            if self.stop.is_set() or row is None:
                 continue
             aside = row.state is State.SETTING_ASIDE
             prefix = self.prefixes.quarantine if aside else self.prefixes.processed
-            if self.bucket.exists(moved_name(prefix, identity, key, self.prefixes.pending)):
+            places = [moved_name(prefix, identity, key, self.prefixes.pending) for key in names]
+            if any(self.bucket.exists(place) for place in places):
                 ledger.found_moved(identity, self.clock())
                 continue
             ledger.missing(identity, self.clock())
@@ -162,11 +173,11 @@ class Sweep:
             self.log.alert(
                 "missing",
                 id=identity[:16],
-                object=key,
+                object=names[0],
                 state=row.state.value,
                 to=row.recipient,
-                message="A mail that was not finished is gone from the bucket: removed by a lifecycle rule, or taken"
-                " by somebody else.",
+                message="A mail that was not finished is gone from the bucket: removed by a lifecycle rule, overwritten,"
+                " or taken by somebody else.",
             )
 
 
@@ -183,7 +194,7 @@ class _Pass:
         self.error: DrainError | None = None
         self.refused: BucketRefused | None = None
 
-    def feed(self, pages: Iterable[list[ListedObject]], unseen: dict[str, str]) -> bool:
+    def feed(self, pages: Iterable[list[ListedObject]], unseen: dict[Version, str]) -> bool:
         """Hands every listed object to the crew, and waits for it; whether the LIST came to its end."""
         sweep = self._sweep
         crew = Crew(sweep.concurrency, sweep.memory_budget, self._deliver, self._halted)
@@ -197,16 +208,21 @@ class _Pass:
             if not crew.wait(until=sweep.stop) and not crew.wait(seconds=_GRACE_SECONDS):
                 self._delivery.sessions.abort()
                 crew.wait(seconds=_LAST_SECONDS)
+        if crew.error is not None:
+            raise crew.error
         return complete and not self._halted()
 
     def _submit_all(
-        self, pages: Iterable[list[ListedObject]], unseen: dict[str, str], crew: Crew[tuple[ListedObject, Row | None]]
+        self,
+        pages: Iterable[list[ListedObject]],
+        unseen: dict[Version, str],
+        crew: Crew[tuple[ListedObject, Row | None]],
     ) -> bool:
         for page in pages:
             self._summary.listed += len(page)
             self._sweep.on_listed(self._summary.listed)
             for listed in sorted(page, key=lambda entry: entry.last_modified):
-                unseen.pop(listed.key, None)
+                unseen.pop(version_of(listed), None)
                 row = self._delivery.ledger.find_by_object(listed)
                 if row is not None and self._delivery.not_due(row):
                     self._count(Result(Outcome.WAITING, listed.key, row.recipient, words=row.words or ""))
@@ -245,6 +261,8 @@ class _Pass:
     def _count(self, result: Result) -> None:
         with self._lock:
             self._summary.outcomes[result.outcome] += 1
+            if result.outcome is Outcome.QUARANTINED:
+                self._summary.asided[result.why] += 1
         self._sweep.on_result(result)
 
     def _bucket_failed(self, listed: ListedObject, error: BucketUnavailable | BucketRefused) -> Result:

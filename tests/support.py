@@ -58,6 +58,7 @@ class House:
         self.state_dir = state_dir
         self.events = Events()
         self.slept: list[float] = []
+        self.while_asleep: Callable[[], None] | None = None
         self.now = 1_800_000_000.0
         smtp.mailboxes |= {"inbox@example.test", "admin@example.test"}
 
@@ -78,8 +79,17 @@ class House:
         """A sweep with the test's clock and log."""
         made = assembly.sweep(config.load(self.environ(**settings))[0], self.events.log)
         made.clock = lambda: self.now
-        made.sleep = self.slept.append
+        made.sleep = self._sleep
         return made
+
+    def _sleep(self, seconds: float) -> None:
+        """Time passes in the bucket: what lies there grows older."""
+        self.slept.append(seconds)
+        for key, stored in list(self.s3.objects.items()):
+            older = stored.last_modified - datetime.timedelta(seconds=seconds)
+            self.s3.objects[key] = StoredObject(stored.body, stored.metadata, last_modified=older)
+        if self.while_asleep is not None:
+            self.while_asleep()
 
     def keys(self, prefix: str = "") -> list[str]:
         """The keys in the bucket."""

@@ -126,6 +126,22 @@ class TestFile:
         assert (loaded.inject_host, loaded.mail_admin_localpart) == ("127.0.0.2", "post master")
         assert warnings == []
 
+    @pytest.mark.parametrize(
+        ("line", "value"),
+        [
+            ("INJECT_PASS=pa#ss", "pa#ss"),
+            ("INJECT_PASS='pa #ss'", "pa #ss"),
+            ("INJECT_PASS=pass # don't", "pass"),
+            ('INJECT_PASS="it\'s"', "it's"),
+            ("INJECT_PASS=pass\r", "pass"),
+        ],
+    )
+    def test_a_hash_begins_a_comment_only_at_the_beginning_of_a_word(
+        self, tmp_path: Path, line: str, value: str
+    ) -> None:
+        environ = self.write(tmp_path, self.everything() + line + "\n")
+        assert config.load(environ)[0].inject_pass.reveal() == value
+
     def test_the_environment_wins(self, tmp_path: Path) -> None:
         environ = self.write(tmp_path, self.everything(POLL_INTERVAL="10"))
         assert config.load({**environ, "POLL_INTERVAL": "20"})[0].poll_interval == 20

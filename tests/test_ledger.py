@@ -7,7 +7,7 @@ import pytest
 
 from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
-from drain.ledger import SCHEMA_VERSION, Ledger, State
+from drain.ledger import SCHEMA_VERSION, Ledger, State, version_of
 from drain.mail import Mail
 from tests.support import LONG_AGO
 
@@ -62,7 +62,7 @@ def test_only_the_very_version_of_an_object_is_recognised(ledger: Ledger) -> Non
 
 def test_a_try_whose_end_is_unknown_is_counted_when_another_follows(ledger: Ledger) -> None:
     ledger.injecting(version(), MAIL, "m", 1.0)
-    ledger.unknown(MAIL.identity, "line dropped", 400.0)
+    ledger.unknown(MAIL.identity, "line dropped", 400.0, 2.0)
     row = ledger.find(MAIL.identity)
     assert row is not None
     assert (row.state, row.next_attempt_at, row.reinjections) == (State.INJECTING, 400.0, 0)
@@ -103,11 +103,11 @@ def test_pruning_by_itself_happens_once_a_day(ledger: Ledger) -> None:
 
 def test_unfinished_objects_are_known_until_they_are_finished_or_reported(ledger: Ledger) -> None:
     ledger.deferred(version(), MAIL, "r", "w", 60.0, 1.0)
-    assert ledger.unfinished_objects() == {"pending/one": MAIL.identity}
+    assert ledger.unfinished() == {version_of(version()): MAIL.identity}
     ledger.missing(MAIL.identity, 2.0)
-    assert ledger.unfinished_objects() == {}
+    assert ledger.unfinished() == {}
     ledger.link(version(), MAIL)
-    assert ledger.unfinished_objects() == {"pending/one": MAIL.identity}
+    assert ledger.unfinished() == {version_of(version()): MAIL.identity}
 
 
 def test_calls_from_many_threads_lose_nothing(ledger: Ledger) -> None:

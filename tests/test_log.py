@@ -59,6 +59,16 @@ def test_what_is_below_the_threshold_is_not_said() -> None:
     assert buffer.getvalue() == "y\n"
 
 
+def test_a_stream_that_was_never_open_does_not_stop_mail() -> None:
+    Log(lambda: None, key_value).alert("x")
+
+
+def test_an_odd_address_is_taken_out_where_addresses_stand() -> None:
+    buffer = io.StringIO()
+    Log(lambda: buffer, key_value, addresses=False).alert("x", to='"j d"@x.test', mailbox="a b", reply="<a@x.test> no")
+    assert buffer.getvalue() == 'x to=(address) mailbox=(address) reply="(address) no"\n'
+
+
 def test_a_broken_stream_does_not_stop_mail() -> None:
     buffer = io.StringIO()
     buffer.close()

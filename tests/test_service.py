@@ -43,6 +43,29 @@ class TestNotifier:
         assert Notifier(environ).watchdog_seconds == seconds
 
 
+def test_a_status_cannot_carry_a_message_of_its_own(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(5)
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).status("x\nWATCHDOG=trigger\nMAINPID=1")
+        assert systemd.recv(1000) == b"STATUS=x WATCHDOG=trigger MAINPID=1"
+
+
+def test_a_refusal_after_a_good_pass_is_waited_out(house: House) -> None:
+    """R2's bad day must not end a service that systemd does not start again."""
+    service = Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=0.01)
+    refusals = iter([None, Fault(status=403, code="AccessDenied"), Fault(status=403, code="AccessDenied")])
+
+    def answer(operation: str, key: str) -> Fault | None:
+        if house.s3.requests["ListObjectsV2"] > 4:
+            service.sweep.stop.set()
+        return next(refusals, None)
+
+    house.s3.fault = answer
+    assert service.run().error is None
+    assert house.s3.requests["ListObjectsV2"] > 4
+
+
 class TestDelay:
     @pytest.fixture
     def service(self, house: House, monkeypatch: pytest.MonkeyPatch) -> Service:

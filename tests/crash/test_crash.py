@@ -35,7 +35,7 @@ def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, step: Step, count: i
         assert crashing.last_step() == step
         crashing.finish()
         counts = crashing.check()
-        assert counts["twice"] <= 1
+        assert counts["twice"] <= 2, "one for each SMTP session"
 
 
 @pytest.mark.parametrize("step", [Step.DOT, Step.ACCEPTED])

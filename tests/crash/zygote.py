@@ -44,7 +44,7 @@ def _without_the_injecting_commit() -> None:
         del self
         held_back[mail.identity] = (version, mail, mailbox, now)
         return Row(
-            mail.identity, State.INJECTING, mail.recipient, "", 0, mailbox, None, None, 0, 0, None, now, now, None
+            mail.identity, State.INJECTING, mail.recipient, "", 0, mailbox, None, None, 0, 0, 0, None, now, now, None
         )
 
     def late(self: Ledger, identity: str, words: str, now: float) -> None:

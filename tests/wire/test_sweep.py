@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from drain.delivery import OBJECT_LIMIT, Outcome
+from drain.delivery import Outcome
 from drain.demo.s3 import Fault, StoredObject
 from drain.errors import (
     BucketRefused,
@@ -18,6 +18,7 @@ from drain.errors import (
 from drain.ledger import Ledger, State
 from drain.lock import held
 from drain.mail import Mail, on_the_wire
+from drain.opener import OBJECT_LIMIT
 from tests.smtp_fake import DROP
 from tests.support import MAIL, House, on_verb
 
@@ -110,6 +111,50 @@ def test_an_object_written_this_very_moment_is_looked_at_twice(house: House) -> 
     assert house.slept == [2]
     assert house.s3.requests["GetObject"] == 2
     assert len(house.smtp.mailbox(ALICE)) == 1
+
+
+def test_an_object_overwritten_while_it_was_waited_for_is_waited_for_again(house: House) -> None:
+    """One mail to three people, all under one name: each that lies there for a moment is overwritten by the next."""
+    carol = "admin@example.test"
+
+    def bob_comes() -> None:
+        house.while_asleep = None
+        house.s3.objects["pending/same"] = StoredObject(MAIL, {"to": BOB})
+
+    def carol_comes(operation: str, key: str) -> Fault | None:
+        if operation == "CopyObject":
+            house.s3.fault = None
+            house.s3.objects["pending/same"] = StoredObject(MAIL, {"to": carol})
+        return None
+
+    house.put("same")
+    house.s3.objects["pending/same"] = StoredObject(MAIL, {"to": ALICE})
+    house.while_asleep, house.s3.fault = bob_comes, carol_comes
+    for _ in range(3):
+        house.sweep().run()
+    assert len(house.smtp.mailbox(BOB)) == 1
+    assert len(house.smtp.mailbox(carol)) == 1, "alice's was overwritten before anybody saw it; the others were not"
+
+
+def test_an_object_that_is_written_all_the_time_is_left_to_the_next_pass(house: House) -> None:
+    def again() -> None:
+        house.s3.objects["pending/same"] = StoredObject(MAIL, {"to": ALICE})
+
+    house.put("same")
+    again()
+    house.while_asleep = again
+    assert house.sweep().run().outcomes == {Outcome.WAITING: 1}
+
+
+def test_a_copy_that_is_never_taken_is_no_progress(house: House) -> None:
+    """Else the next pass would follow at once, and the next, and the next."""
+    house.put("one")
+    house.s3.fault = lambda operation, key: (
+        Fault(status=412, code="PreconditionFailed") if operation == "CopyObject" else None
+    )
+    sweep = house.sweep()
+    assert sweep.run().progressed
+    assert not sweep.run().progressed
 
 
 def test_a_delivered_mail_put_back_is_moved_and_not_sent_again(house: House) -> None:
@@ -332,6 +377,23 @@ def test_an_object_beyond_all_measure_is_set_aside_without_a_get(house: House) -
     house.put("huge", b"x" * (OBJECT_LIMIT + 1))
     assert house.sweep().run().outcomes == {Outcome.QUARANTINED: 1}
     assert house.s3.requests["GetObject"] == 0
+    assert house.s3.objects[house.keys()[0]].metadata["to"] == ALICE
+
+
+def test_an_object_that_has_grown_since_the_list_is_left_to_the_next(house: House) -> None:
+    """How much memory it takes was reckoned by the LIST."""
+
+    def grow(operation: str, key: str) -> Fault | None:
+        if operation == "GetObject":
+            house.s3.fault = None
+            house.put("one", MAIL + b"more")
+        return None
+
+    house.put("one")
+    house.s3.fault = grow
+    sweep = house.sweep()
+    assert sweep.run().outcomes == {Outcome.GONE: 1}
+    assert sweep.run().outcomes == {Outcome.DELIVERED: 1}
 
 
 def test_a_mail_with_a_from_line_keeps_its_header_a_header(house: House) -> None:
@@ -349,6 +411,15 @@ def test_a_sealed_object_without_a_key_waits_and_the_others_go_on(house: House) 
     assert summary.outcomes == {Outcome.NO_KEY: 2, Outcome.DELIVERED: 1}
     assert len(house.keys("pending/")) == 2
     assert len(house.events("no-key")) == 2
+
+
+def test_an_object_without_a_key_is_fetched_and_reported_once_a_process(house: House) -> None:
+    house.put("sealed", b"DRN1" + bytes(100))
+    sweep = house.sweep()
+    for _ in range(3):
+        assert sweep.run().no_key == 1
+    assert house.s3.requests["GetObject"] == 1
+    assert len(house.events("no-key")) == 1
 
 
 # -- the line drops --
@@ -412,6 +483,76 @@ def test_a_refusal_after_an_unknown_end_does_not_forget_that_it_was_unknown(hous
     ledger.close()
     assert row is not None
     assert row.reinjections == 1
+
+
+def test_a_mail_whose_reply_never_comes_is_tried_less_and_less_and_reported(house: House) -> None:
+    """Each try can be a copy more in the mailbox."""
+    house.smtp.answer = lambda verb, argument: DROP if verb == "FILED" else None
+    house.put("one")
+    sweep = house.sweep()
+    for _ in range(48):
+        sweep.run()
+        house.now += 3600
+    assert 4 <= len(house.smtp.filed) <= 10
+    assert house.events("no-reply")
+
+
+def test_a_mail_that_fells_the_server_steps_back_behind_the_others(house: House) -> None:
+    def answer(verb: str, argument: str) -> str | None:
+        if verb == "BODY" and argument == BOB:
+            house.smtp.answer = lambda verb, argument: DROP if verb == "CONNECT" else None
+            return DROP
+        return None
+
+    house.put("a-poison", MAIL + b"x" * 8 * 1024 * 1024, to=BOB)
+    house.put("good")
+    house.smtp.answer = answer
+    sweep = house.sweep(CONCURRENCY="1")
+    assert isinstance(sweep.run().error, MailServerUnavailable)
+    house.smtp.answer = lambda verb, argument: None
+    assert sweep.run().outcomes == {Outcome.WAITING: 1, Outcome.DELIVERED: 1}
+    assert house.events("again") == [], "no dot was ever sent"
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "filed"),
+    [
+        ("DATA", "354 go on\r\n250 2.0.0 filed", 0),  # before the dot: not ours
+        ("RCPT", "250 ok\r\n354 go on", 0),
+        ("MAIL", "garbage", 1),
+        ("MAIL", "250 ok\r\n250 ok", 1),
+    ],
+)
+def test_a_reply_that_nobody_asked_for_is_never_taken_for_another(
+    house: House, verb: str, reply: str, filed: int
+) -> None:
+    """Taken for the answer to the dot it would lose a mail."""
+    house.smtp.answer = on_verb(verb, reply, *([] if filed else [reply]))
+    house.put("one")
+    sweep = house.sweep()
+    sweep.run()
+    assert len(house.smtp.filed) == filed
+    if not filed:
+        assert house.keys("pending/") == ["pending/one"]
+        house.now += 3600
+        assert sweep.run().outcomes == {Outcome.DELIVERED: 1}
+
+
+def test_a_4xx_with_an_enhanced_code_of_a_5xx_is_still_a_4xx(house: House) -> None:
+    house.smtp.answer = on_verb("RCPT", "450 5.1.1 greylisted")
+    house.put("one")
+    assert house.sweep().run().outcomes == {Outcome.DEFERRED: 1}
+
+
+def test_ordinary_deferrals_do_not_use_up_the_tries_of_a_server_that_cannot_say_why(house: House) -> None:
+    house.smtp.answer = on_verb("RCPT", *["450 4.2.1 later"] * 8)
+    house.put("one")
+    sweep = house.sweep()
+    for _ in range(8):
+        sweep.run()
+        house.now += 7200
+    house.smtp.answer = on_verb("DOT", "554 5.0.0 Internal server error")
+    assert sweep.run().outcomes == {Outcome.DEFERRED: 1}
 
 
 def test_many_unknown_addresses_do_not_wear_out_a_session(house: House) -> None:
@@ -545,9 +686,11 @@ def test_many_objects_that_r2_cannot_give_do_not_hold_up_the_others(house: House
     house.s3.fault = lambda operation, key: (
         Fault(status=403, code="SignatureDoesNotMatch") if operation == "GetObject" and ".." in key else None
     )
-    summary = house.sweep(CONCURRENCY="1").run()
+    sweep = house.sweep(CONCURRENCY="1")
+    summary = sweep.run()
     assert summary.outcomes == {Outcome.FAILED: 12, Outcome.DELIVERED: 1}
     assert summary.error is None
+    assert sweep.run().error is None, "with nothing else to do either: the keys are right, the names are not"
 
 
 def test_a_token_that_may_not_write_is_said_so(house: House) -> None:
@@ -617,6 +760,43 @@ def test_a_vanished_mail_is_noticed_by_a_fresh_process_with_an_empty_bucket(hous
     house.sweep().run()
     del house.s3.objects["pending/one"]
     assert house.sweep().run().missing == 1
+
+
+def test_an_unfinished_mail_whose_object_was_overwritten_by_another_mail_is_reported(house: House) -> None:
+    house.smtp.answer = on_verb("RCPT", "450 4.2.1 later")
+    house.put("same")
+    sweep = house.sweep()
+    sweep.run()
+    house.put("same", MAIL + b"another", to=BOB)
+    summary = sweep.run()
+    assert summary.outcomes == {Outcome.DELIVERED: 1}
+    assert summary.missing == 1
+    assert house.events("missing")[0]["to"] == ALICE
+
+
+def test_a_mail_that_lies_there_under_another_name_is_not_missing(house: House) -> None:
+    house.smtp.answer = lambda verb, argument: "450 4.2.1 later" if verb == "RCPT" else None
+    house.put("k1")
+    house.put("k2")
+    sweep = house.sweep()
+    sweep.run()
+    sweep.run()
+    del house.s3.objects["pending/k1"]
+    assert sweep.run().missing == 0
+    del house.s3.objects["pending/k2"]
+    assert sweep.run().missing == 1
+
+
+def test_a_mail_finished_in_this_very_pass_is_not_missing(house: House) -> None:
+    house.smtp.answer = on_verb("RCPT", "450 4.2.1 later")
+    house.put("k1")
+    sweep = house.sweep()
+    sweep.run()
+    del house.s3.objects["pending/k1"]
+    house.put("k2")
+    house.now += 3600
+    summary = sweep.run()
+    assert (summary.missing, summary.outcomes) == (0, {Outcome.DELIVERED: 1})
 
 
 def test_an_incomplete_list_reports_nobody_missing(house: House) -> None:
