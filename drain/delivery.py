@@ -31,7 +31,7 @@ _LAST_NO_REPLY_RETRY_SECONDS = 86400.0
 _ALARMING_ATTEMPTS = 4
 # So often an object may be overwritten under our eyes before it is left to the next pass.
 _LOOKS = 5
-# About an hour and a half of tries: time to restart a mail server that is stuck.
+# About an hour of tries: time to restart a mail server that is stuck.
 _UNDECIDED_ATTEMPTS = 6
 _REASON_METADATA = "drain-reason"
 

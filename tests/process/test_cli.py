@@ -68,7 +68,7 @@ def test_in_a_unit_the_lines_carry_journalds_priorities(house: House, tmp_path: 
             check=False,
         )
     lines = journal.read_text().splitlines()
-    assert sorted(line.split(" ")[0] for line in lines) == ["<4>mail", "<6>mail", "<6>pass"]
+    assert sorted(line.split(" ")[0] for line in lines) == ["<1>quarantine", "<4>mail", "<6>mail", "<6>pass"]
 
 
 def test_on_a_terminal_a_long_backlog_has_a_bar_and_the_end_a_summary(house: House) -> None:
@@ -203,6 +203,20 @@ def test_a_closed_pipe_is_no_traceback(house: House) -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_closed_standard_output_does_not_stop_mail(house: House) -> None:
+    for number in range(40):
+        house.put(f"{number:02}", MAIL + b"%d" % number)
+    done = subprocess.run(
+        f"{sys.executable} -m drain --json once >&-",
+        shell=True,
+        env={**os.environ, **house.environ()},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert len(house.smtp.filed) == 40
 
 
 def test_an_aws_configuration_of_somebody_else_changes_nothing(house: House, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from drain.demo.s3 import Fault, StoredObject
 from drain.errors import (
     BucketRefused,
     BucketUnavailable,
+    ConfigError,
     LockHeld,
     MailServerRefused,
     MailServerUnavailable,
@@ -583,6 +584,36 @@ def test_a_wrong_smtp_password_leaves_everything_where_it_is(house: House) -> No
     assert "INJECT_PASS" in str(error)
     assert "wrong" not in str(error)
     assert house.s3.requests == {"ListObjectsV2": 1}
+
+
+def test_a_password_that_a_login_cannot_carry_is_said_so(house: House) -> None:
+    """RFC 4616 has UTF-8 for PLAIN; smtplib's other ways are ASCII."""
+    house.put("one")
+    house.smtp.extensions = ("AUTH LOGIN",)
+    house.smtp.answer = on_verb("AUTH", "334 UGFzc3dvcmQ6")
+    error = house.sweep(INJECT_PASS="geheimnüs").run().error
+    assert isinstance(error, ConfigError)
+    assert "geheim" not in str(error)
+
+
+def test_a_password_beyond_ascii_works_with_plain(house: House) -> None:
+    house.put("one")
+    house.smtp.password = "geheimnüs"
+    assert house.sweep().run().outcomes == {Outcome.DELIVERED: 1}
+
+
+def test_a_page_with_nothing_on_it_is_not_the_end_of_the_list(house: House) -> None:
+    """S3 may say "more follows" before it has found anything."""
+    house.put("one")
+    empty = (
+        b"<ListBucketResult><Name>mail</Name><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>"
+        b"<NextContinuationToken>cGVuZGluZy8=</NextContinuationToken></ListBucketResult>"
+    )
+    house.s3.fault = lambda operation, key: (
+        Fault(body=empty) if operation == "ListObjectsV2" and house.s3.requests[operation] == 1 else None
+    )
+    assert house.sweep().run().outcomes == {Outcome.DELIVERED: 1}
+    assert house.s3.requests["ListObjectsV2"] == 2
 
 
 def test_a_mail_server_that_dies_in_the_middle_stops_the_pass(house: House) -> None:
