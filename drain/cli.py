@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import drain
@@ -15,6 +15,7 @@ from drain.log import Log, for_environment
 from drain.text import clean
 
 if TYPE_CHECKING:
+    from drain.ledger import Ledger
     from drain.sweep import Summary
 
 _LOCK_WAIT_SECONDS = 60.0
@@ -128,15 +129,11 @@ def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _ledger_rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from drain import assembly, lock  # noqa: PLC0415 (as above)
-    from drain.ledger import Ledger  # noqa: PLC0415
+    from drain import assembly  # noqa: PLC0415 (as above)
     from drain.rebuild import rebuild  # noqa: PLC0415
 
     config, log = _begin(arguments, environ)
-    with (
-        lock.held(config.lock_path, log, timeout_seconds=_LOCK_WAIT_SECONDS),
-        contextlib.closing(Ledger(config.ledger_path)) as ledger,
-    ):
+    with _locked_ledger(config, log) as ledger:
         rebuilt = rebuild(assembly.bucket(config), config.processed_prefix, ledger, time.time())
     print(
         f"{rebuilt.adopted} mails taken over from {config.processed_prefix}, {rebuilt.known} were known already,"
@@ -146,17 +143,24 @@ def _ledger_rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -
 
 
 def _ledger_prune(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    config, log = _begin(arguments, environ)
+    with _locked_ledger(config, log) as ledger:
+        pruned = ledger.prune(time.time() - config.ledger_retention_days * 86400)
+    print(f"{pruned} mails forgotten that were delivered more than {config.ledger_retention_days:g} days ago.")
+    return os.EX_OK
+
+
+@contextlib.contextmanager
+def _locked_ledger(config: configuration.Config, log: Log) -> Iterator["Ledger"]:
+    """The ledger, with no pass going on; waits a while for one to end."""
     from drain import lock  # noqa: PLC0415 (as above)
     from drain.ledger import Ledger  # noqa: PLC0415
 
-    config, log = _begin(arguments, environ)
     with (
         lock.held(config.lock_path, log, timeout_seconds=_LOCK_WAIT_SECONDS),
         contextlib.closing(Ledger(config.ledger_path)) as ledger,
     ):
-        pruned = ledger.prune(time.time() - config.ledger_retention_days * 86400)
-    print(f"{pruned} mails forgotten that were delivered more than {config.ledger_retention_days:g} days ago.")
-    return os.EX_OK
+        yield ledger
 
 
 def _demo(_arguments: argparse.Namespace, _environ: Mapping[str, str]) -> int:

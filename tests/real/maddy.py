@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from tests.real.postfix import (
+from tests.real.server import (
     HOST,
     HOSTNAME,
     REFUSED_FOR_NOW,

@@ -102,7 +102,7 @@ def test_a_stranger_on_the_port_gets_no_password(
     r2: R2, postfix: Postfix, tls_postfix: Postfix, tmp_path: Path
 ) -> None:
     """With a pin, neither another certificate nor no TLS at all is good enough."""
-    from tests.real.postfix import self_signed_certificate
+    from tests.real.server import self_signed_certificate
 
     other, _ = self_signed_certificate(tmp_path)
     house = RealHouse(r2, tls_postfix, tmp_path / "state")
