@@ -65,7 +65,7 @@ writer that overwrites the same name in the moment between our COPY and our
 DELETE. This project's Worker never overwrites; a bucket filled by something
 that names objects by content alone has this window, a few milliseconds wide.
 
-The steps by name (`delivery.Step`) are the points at which the crash suite
+The steps by name (`outcome.Step`) are the points at which the crash suite
 kills the process.
 
 The rooms
@@ -84,20 +84,25 @@ show       what a person at a terminal sees of a pass
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
 delivery   one mail, from its object to its mailbox
+outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
 rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
+state      where a mail is, and what the ledger knows of it
 opener     object to mail: which kind is it, and what is inside
 routing    which addresses to ask the mail server for, in which order
 sessions   the SMTP sessions of a pass
 inject     one SMTP session with the mail server
+login      the way into the mail server: TCP, TLS, AUTH
 bucket     the S3 API, as R2 speaks it
+s3errors   what R2 answers when something is wrong, as sentences
 stamp      the ``X-Drain-Id`` line and the secret behind it
 lock       one drain at a time
 notify     what systemd wants to hear
 log        what a person, journald or a program reads
 mail       envelope and bytes; identity; the form on the wire
 config     every setting, declared once, and where its value comes from
+envfile    ``drain.env``: where it is and how it is read
 setting    what a setting is, and how each kind of value is read
 errors     what can go wrong, told apart by what a person can do about it
 text       words from outside, made safe to show

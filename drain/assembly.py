@@ -8,8 +8,9 @@ from drain import bucket as bucket_module
 from drain.bucket import Bucket
 from drain.config import Config
 from drain.delivery import Prefixes
-from drain.inject import Server, Session
+from drain.inject import Session
 from drain.log import Log
+from drain.login import Server
 from drain.notify import Notifier
 from drain.routing import Router, load_aliases
 from drain.service import Service

@@ -16,14 +16,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.config import Config as BotoConfig
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError as BotoConnectionError,
-    HTTPClientError,
-)
 
-from drain.errors import BucketRefused, BucketUnavailable
+from drain.errors import BucketUnavailable
+from drain.s3errors import NotFound, PreconditionFailed, translated
 from drain.setting import Secret
 
 if TYPE_CHECKING:
@@ -77,7 +72,7 @@ class Bucket:
         """
         place: dict[str, Any] = {}
         while True:
-            with _translated(f"listing {prefix} in bucket {self._name}", listing=True):
+            with translated(f"listing {prefix} in bucket {self._name}", listing=True):
                 answer = self._s3.list_objects_v2(Bucket=self._name, Prefix=prefix, **place)
             _require(answer, {"IsTruncated", "KeyCount", "Name"}, f"Listing {prefix} in bucket {self._name}")
             page = [_listed(entry) for entry in answer.get("Contents", [])]
@@ -94,7 +89,7 @@ class Bucket:
         ``version`` in the answer is the one fetched, which can be newer than the one listed.
         """
         try:
-            with _translated(f"fetching {listed.key}"):
+            with translated(f"fetching {listed.key}"):
                 answer = self._s3.get_object(Bucket=self._name, Key=listed.key)
                 if answer.get("ContentLength", 0) > listed.size:
                     # Another version than was listed; how much memory it needs was not reckoned with.
@@ -104,7 +99,7 @@ class Bucket:
                 # whose failures botocore does not translate.
                 with contextlib.closing(answer["Body"]) as stream:
                     body = stream.read()
-        except _NotFound:
+        except NotFound:
             return None
         _require(answer, {"ETag", "LastModified", "ContentLength"}, f"Fetching {listed.key}")
         if len(body) != answer["ContentLength"]:
@@ -120,9 +115,9 @@ class Bucket:
     def exists(self, key: str) -> bool:
         """Whether there is an object of that name."""
         try:
-            with _translated(f"looking for {key}"):
+            with translated(f"looking for {key}"):
                 self._s3.head_object(Bucket=self._name, Key=key)
-        except _NotFound:
+        except NotFound:
             return False
         return True
 
@@ -144,7 +139,7 @@ class Bucket:
         if metadata is not None and _storable(metadata):
             directive = {"MetadataDirective": "REPLACE", "Metadata": dict(metadata)}
         try:
-            with _translated(f"copying {version.key} to {to}"):
+            with translated(f"copying {version.key} to {to}"):
                 answer = self._s3.copy_object(
                     Bucket=self._name,
                     Key=to,
@@ -152,7 +147,7 @@ class Bucket:
                     CopySourceIfUnmodifiedSince=_whole_second(version.last_modified) + datetime.timedelta(seconds=1),
                     **directive,
                 )
-        except (_NotFound, _PreconditionFailed):
+        except (NotFound, PreconditionFailed):
             return False
         # What is asked for next is to delete the original.
         _require(answer.get("CopyObjectResult", {}), {"ETag"}, f"Copying {version.key}")
@@ -160,7 +155,7 @@ class Bucket:
 
     def remove(self, key: str) -> None:
         """Deletes an object; none of that name is fine too."""
-        with _translated(f"removing {key}"):
+        with translated(f"removing {key}"):
             self._s3.delete_object(Bucket=self._name, Key=key)
 
 
@@ -206,66 +201,6 @@ def _session() -> boto3.session.Session:
     # The person's ~/.aws and AWS_PROFILE are about other things than this mailbox.
     variables = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
     return boto3.session.Session(botocore_session=botocore.session.Session(variables))
-
-
-class _NotFound(Exception):
-    """404 for a key."""
-
-
-class _PreconditionFailed(Exception):
-    """412."""
-
-
-_ABOUT_KEYS = frozenset({"SignatureDoesNotMatch", "InvalidAccessKeyId", "Unauthorized", "InvalidArgument"})
-_REFUSALS = {
-    # code of S3 or R2: what it means, what to do, whether waiting can mend it
-    "SignatureDoesNotMatch": ("the secret access key is wrong", "Check R2_SECRET_ACCESS_KEY."),
-    "InvalidAccessKeyId": ("the access key id is unknown", "Check R2_ACCESS_KEY_ID."),
-    "Unauthorized": ("the access key id is unknown", "Check R2_ACCESS_KEY_ID, and R2_ACCOUNT_ID with it."),
-    "InvalidArgument": ("the request was not understood", "Check R2_ACCESS_KEY_ID: it has 32 hex digits."),
-    "AccessDenied": ("the token may not do this", "It needs Object Read & Write on this bucket."),
-    "NoSuchBucket": ("there is no such bucket", "Check R2_BUCKET, and R2_JURISDICTION if it was made in one."),
-}
-
-
-@contextlib.contextmanager
-def _translated(what: str, *, listing: bool = False) -> Iterator[None]:
-    """Turns boto3's failures into ours, each with a sentence."""
-    try:
-        yield
-    except ClientError as error:
-        raise _from_answer(error, what, listing=listing) from error
-    except (BotoConnectionError, HTTPClientError) as error:
-        raise BucketUnavailable(
-            f"R2 could not be reached while {what}: {error}.",
-            "If this machine is online, check R2_ACCOUNT_ID or R2_ENDPOINT_URL.",
-        ) from error
-    except BotoCoreError as error:
-        raise BucketUnavailable(f"R2's answer could not be read while {what}: {error}.") from error
-
-
-def _from_answer(error: ClientError, what: str, *, listing: bool) -> Exception:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    words = str(error.response.get("Error", {}).get("Message", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code == "RequestTimeTooSkewed":
-        message = f"R2 refused {what}: the clock of this machine is wrong by more than 15 minutes."
-        return BucketUnavailable(message, "Set the clock (timedatectl set-ntp true; on Android, automatic time).")
-    if code in _ABOUT_KEYS and not listing:
-        # LIST was signed with the same keys: it is the object's name.
-        return BucketUnavailable(
-            f"R2 refused {what}: {code}.", "If it is this object alone, its name is one that the S3 API cannot handle."
-        )
-    if code in _REFUSALS:
-        meaning, hint = _REFUSALS[code]
-        return BucketRefused(f"R2 refused {what}: {meaning} ({code}).", hint)
-    if status == 404:
-        return _NotFound()
-    if status == 412:
-        return _PreconditionFailed()
-    if status in (401, 403):
-        return BucketRefused(f"R2 refused {what}: {status} {code} {words}.", "Check the R2_… settings.")
-    return BucketUnavailable(f"R2 failed {what}: {status} {code} {words}.")
 
 
 def _require(answer: Mapping[str, Any], names: set[str], what: str) -> None:

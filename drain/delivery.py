@@ -10,18 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject, moved_name
 from drain.errors import DrainError, KeyMissing
 from drain.inject import Reply, Session, SessionLost
-from drain.ledger import Ledger, Row, State
+from drain.ledger import Ledger
 from drain.log import Log
 from drain.mail import Mail, on_the_wire
 from drain.opener import OBJECT_LIMIT, Kind, NotMail, envelope_of, kind_of, open_object
+from drain.outcome import Outcome, Result, Step
 from drain.routing import Candidate, Router, is_sendable
 from drain.sessions import Sessions
 from drain.stamp import Stamp
+from drain.state import Row, State
 
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
@@ -34,55 +35,6 @@ _LOOKS = 5
 # About an hour of tries: time to restart a mail server that is stuck.
 _UNDECIDED_ATTEMPTS = 6
 _REASON_METADATA = "drain-reason"
-
-
-class Step(StrEnum):
-    """The points of a pass, in order, at which the crash suite kills the process."""
-
-    LISTED = "listed"
-    LOCKED = "locked"
-    CONNECTED = "connected"
-    FETCHED = "fetched"
-    OPENED = "opened"
-    ROUTED = "routed"  # RCPT taken
-    INJECTING = "injecting"  # committed
-    GO_AHEAD = "go-ahead"  # 354 heard
-    SENT = "sent"  # all but the final dot
-    DOT = "dot"
-    ACCEPTED = "accepted"  # 250 heard
-    DELIVERED = "delivered"  # committed
-    COPIED = "copied"
-    REMOVED = "removed"
-    SETTLED = "settled"  # committed
-    DEFERRED = "deferred"  # committed
-    SETTING_ASIDE = "setting-aside"  # committed
-    QUARANTINED = "quarantined"  # committed
-
-
-class Outcome(StrEnum):
-    """What one look at one object came to."""
-
-    DELIVERED = "delivered"
-    MOVED = "moved"  # delivered before; only the move was left
-    QUARANTINED = "quarantined"
-    DEFERRED = "deferred"
-    UNKNOWN = "unknown"  # no reply to the final dot
-    WAITING = "waiting"  # its next attempt is not due
-    GONE = "gone"  # somebody else moved it
-    NO_KEY = "no-key"
-    FAILED = "failed"  # R2 or drain failed at it; it stays as it is
-
-
-@dataclass(frozen=True)
-class Result:
-    """An outcome with what a person wants to know of it."""
-
-    outcome: Outcome
-    key: str
-    recipient: str = ""
-    mailbox: str = ""
-    why: str = ""
-    words: str = ""
 
 
 @dataclass(frozen=True)

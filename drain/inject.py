@@ -1,28 +1,25 @@
-"""SMTP sessions with the mail server (RFC 5321, and 4954 for AUTH).
+"""SMTP sessions with the mail server (RFC 5321).
 
 One `Session` is one connection, logged in, used for many mails. It says which
 side of the final dot a failure fell on, since that decides whether a mail may
 be sent again: before the dot nothing was sent, after it nobody knows.
 """
 
-import base64
 import re
 import smtplib
 import socket
 import ssl
 from dataclasses import dataclass
 
-from drain.errors import ConfigError, DrainError, MailServerRefused, MailServerUnavailable
-from drain.setting import Secret, is_loopback
+from drain.errors import DrainError, MailServerRefused, MailServerUnavailable
+from drain.login import Server, connect, log_in
 from drain.text import clean
 
 # RFC 5321 4.5.3.2
-_CONNECT_SECONDS = 30.0
 _COMMAND_SECONDS = 300.0
 _BLOCK_SECONDS = 180.0
 FINAL_REPLY_SECONDS = 600.0
 _BLOCK_BYTES = 256 * 1024
-_EHLO_NAME = "localhost"  # smtplib would look its own name up in the DNS
 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?= |$)")
 # RCPT refusals that are about this mailbox: another may be asked for.
@@ -31,21 +28,6 @@ _NO_SUCH_MAILBOX_CODES = frozenset({550, 551, 553})
 _CLOSING = 421
 _GO_AHEAD = 354
 _AUTHENTICATION_REQUIRED = frozenset({530, 538})
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where the mail server is and how to log in to it."""
-
-    host: str
-    port: int
-    user: str
-    password: Secret
-    tls: str  # INJECT_TLS
-    ca_file: str
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +105,7 @@ class Session:
         # after any refusal that is not about a mailbox a fresh session is better.
         self.spent = False
         try:
-            self._smtp = _connect(server)
+            self._smtp = connect(server)
         except (OSError, smtplib.SMTPException) as error:
             raise MailServerUnavailable(
                 f"The mail server {server} cannot be used: {clean(str(error))}.",
@@ -132,7 +114,7 @@ class Session:
         try:
             # Commands are small and wait for their replies: Nagle's algorithm would add 40 ms to a mail.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _log_in(self._smtp, server)
+            log_in(self._smtp, server)
         except BaseException:
             self._smtp.close()
             raise
@@ -278,91 +260,3 @@ class Session:
         return SessionLost(
             f"The mail server {self._server} broke off at {doing}: {clean(str(error))}.", after_dot=after
         )
-
-
-def _connect(server: Server) -> smtplib.SMTP:
-    if server.tls == "implicit":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-            server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS, context=_verified(server)
-        )
-        smtp.ehlo_or_helo_if_needed()
-        return smtp
-    smtp = smtplib.SMTP(server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS)
-    try:
-        smtp.ehlo_or_helo_if_needed()
-        _start_tls(smtp, server)
-    except BaseException:
-        smtp.close()
-        raise
-    return smtp
-
-
-def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
-    if server.tls == "none":
-        return
-    # Without a pinned certificate loopback is as private as it gets; with one,
-    # a server that offers no TLS may be another program on its port.
-    needed = server.tls == "starttls" or bool(server.ca_file) or not is_loopback(server.host)
-    if smtp.has_extn("starttls"):
-        smtp.starttls(context=_verified(server) if needed else _unverified())
-        smtp.ehlo()
-    elif needed:
-        message = "it offers no STARTTLS, and INJECT_TLS or INJECT_TLS_CA_FILE asks for it"
-        raise smtplib.SMTPException(message)
-
-
-def _verified(server: Server) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=server.ca_file or None)
-    except OSError as error:
-        raise ConfigError(f"INJECT_TLS_CA_FILE {server.ca_file} cannot be read: {error}.") from error
-    if server.ca_file:
-        # The file may be the server's own certificate: that is enough then, and
-        # its name need not be an address of loopback.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.check_hostname = not is_loopback(server.host)
-    return context
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _log_in(smtp: smtplib.SMTP, server: Server) -> None:
-    try:
-        mechanisms = smtp.esmtp_features.get("auth", "").upper().split()
-        if "PLAIN" in mechanisms:
-            # Not smtplib's own: it takes ASCII only, RFC 4616 says UTF-8.
-            token = base64.b64encode(f"\0{server.user}\0{server.password.reveal()}".encode()).decode("ascii")
-            code, text = smtp.docmd("AUTH", f"PLAIN {token}")
-            if code != 235:
-                raise smtplib.SMTPAuthenticationError(code, text)
-        else:
-            smtp.login(server.user, server.password.reveal())
-    except UnicodeError as error:
-        raise ConfigError(
-            f"The mail server {server} offers no AUTH PLAIN, and other ways to log in take ASCII only.",
-            "Use a password without letters outside ASCII.",
-        ) from error
-    except smtplib.SMTPNotSupportedError as error:
-        raise MailServerRefused(
-            f"The mail server {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."
-        ) from error
-    except smtplib.SMTPAuthenticationError as error:
-        words = clean(f"{error.smtp_code} {_decoded(error.smtp_error)}")
-        if 400 <= error.smtp_code < 500:
-            raise MailServerUnavailable(f"The mail server {server} cannot check a login now: {words}.") from error
-        raise MailServerRefused(
-            f"The mail server {server} refused the login of {clean(server.user)}: {words}.",
-            "Check INJECT_USER and INJECT_PASS.",
-        ) from error
-    except (OSError, smtplib.SMTPException) as error:
-        raise MailServerUnavailable(f"The mail server {server} broke off at AUTH: {clean(str(error))}.") from error
-
-
-def _decoded(words: bytes | str) -> str:
-    return words.decode("utf-8", "replace") if isinstance(words, bytes) else words

@@ -10,29 +10,16 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
 from drain.mail import Mail
+from drain.state import Row, State
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_SECONDS = 30
 _PRUNE_EVERY_SECONDS = 86400
-
-
-class State(StrEnum):
-    """Where a mail is; see the package docstring."""
-
-    INJECTING = "injecting"
-    DELIVERED = "delivered"
-    SETTLED = "settled"
-    DEFERRED = "deferred"
-    SETTING_ASIDE = "setting_aside"
-    QUARANTINED = "quarantined"
-    DISCARDED = "discarded"
 
 
 Version = tuple[str, str, str]  # key, ETag, last-modified
@@ -66,27 +53,6 @@ CREATE TABLE object (
 CREATE INDEX object_identity ON object (identity);
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One mail's row."""
-
-    identity: str
-    state: State
-    recipient: str
-    sender: str
-    size: int
-    mailbox: str | None
-    reason: str | None
-    words: str | None
-    attempts: int
-    undecided: int
-    reinjections: int
-    next_attempt_at: float | None
-    first_seen_at: float
-    updated_at: float
-    missing_at: float | None
 
 
 _COLUMNS = ", ".join(Row.__dataclass_fields__)

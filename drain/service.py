@@ -15,11 +15,11 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
-from drain.delivery import Outcome, Step
 from drain.errors import ConfigError, LockHeld, Refused
 from drain.inject import FINAL_REPLY_SECONDS
 from drain.log import Level, Log
 from drain.notify import Notifier
+from drain.outcome import Outcome, Step
 from drain.sweep import Summary, Sweep
 
 _STOP_SECONDS = 9.0

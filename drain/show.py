@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from drain.delivery import Outcome, Result
+from drain.outcome import Outcome, Result
 from drain.sweep import Summary
 
 if TYPE_CHECKING:

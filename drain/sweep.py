@@ -19,13 +19,15 @@ from pathlib import Path
 from drain import lock, stamp
 from drain.bucket import Bucket, ListedObject, moved_name
 from drain.crew import Crew
-from drain.delivery import Delivery, Outcome, Prefixes, Result, Step
+from drain.delivery import Delivery, Prefixes
 from drain.errors import BucketRefused, BucketUnavailable, DrainError
 from drain.inject import Session
-from drain.ledger import Ledger, Row, State, Version, version_of
+from drain.ledger import Ledger, Version, version_of
 from drain.log import Log
+from drain.outcome import Outcome, Result, Step
 from drain.routing import Router
 from drain.sessions import Sessions, Stopping
+from drain.state import Row, State
 
 # After so many mails in a row that R2 did not give or take, a LIST tells whether
 # the link is down: the rest of a long backlog would only wait for time-outs.

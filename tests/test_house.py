@@ -22,9 +22,9 @@ LAYERS = [
     ["sweep"],
     ["delivery", "crew", "rebuild"],
     ["ledger", "opener", "routing", "sessions", "notify", "stamp", "lock"],
-    ["bucket", "inject", "log"],
-    ["config"],
-    ["mail", "setting"],
+    ["bucket", "inject", "log", "outcome", "state"],
+    ["config", "login", "s3errors"],
+    ["envfile", "mail", "setting"],
     ["errors", "text"],
 ]
 RANK = {name: row for row, names in enumerate(LAYERS) for name in names}
@@ -57,7 +57,7 @@ def test_every_room_is_on_the_map() -> None:
 
 
 def test_every_state_and_no_other_is_on_the_map() -> None:
-    from drain.ledger import State
+    from drain.state import State
 
     assert drain.__doc__ is not None
     table = drain.__doc__.split("The states")[1].split("After the final dot")[0]

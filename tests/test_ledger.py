@@ -7,8 +7,9 @@ import pytest
 
 from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
-from drain.ledger import SCHEMA_VERSION, Ledger, State, version_of
+from drain.ledger import SCHEMA_VERSION, Ledger, version_of
 from drain.mail import Mail
+from drain.state import State
 from tests.support import LONG_AGO
 
 MAIL = Mail(b"raw", "alice@example.test", "a@x.test")

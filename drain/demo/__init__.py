@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 from drain import assembly, config
-from drain.delivery import Outcome, Result
 from drain.demo.mails import MAILS, DemoMail
 from drain.demo.s3 import S3Server, StoredObject
 from drain.demo.smtp import MaildirServer
 from drain.log import Level, Log, key_value
 from drain.mail import on_the_wire
+from drain.outcome import Outcome, Result
 from drain.sweep import Summary
 
 _USER = "drain"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drain.delivery import Step
+from drain.outcome import Step
 from tests.crash.rig import Rig, random_s3_fault, random_smtp_fault, rig
 from tests.smtp_fake import DROP
 from tests.support import on_verb

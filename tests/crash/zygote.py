@@ -17,11 +17,13 @@ from typing import TypedDict
 
 from drain import assembly, config
 from drain.bucket import FetchedObject, ListedObject
-from drain.delivery import Delivery, Result, Step
+from drain.delivery import Delivery
 from drain.inject import Session
-from drain.ledger import Ledger, Row, State
+from drain.ledger import Ledger
 from drain.log import Level, Log, json_lines
 from drain.mail import Mail
+from drain.outcome import Result, Step
+from drain.state import Row, State
 
 
 class Order(TypedDict):

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from drain.demo.s3 import Fault
-from drain.ledger import Ledger, State
+from drain.ledger import Ledger
 from drain.mail import Mail
+from drain.state import State
 from tests.support import MAIL, House
 
 ALICE = "alice@example.test"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from drain.ledger import Ledger, State
+from drain.ledger import Ledger
 from drain.mail import Mail
+from drain.state import State
 from tests.real.house import ALICE, BOB, RealHouse, as_filed, below_our_line, corpus
 from tests.real.maddy import Maddy
 

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from drain.delivery import Outcome
 from drain.demo.s3 import Fault, StoredObject
 from drain.errors import (
     BucketRefused,
@@ -16,10 +15,12 @@ from drain.errors import (
     MailServerRefused,
     MailServerUnavailable,
 )
-from drain.ledger import Ledger, State
+from drain.ledger import Ledger
 from drain.lock import held
 from drain.mail import Mail, on_the_wire
 from drain.opener import OBJECT_LIMIT
+from drain.outcome import Outcome
+from drain.state import State
 from tests.smtp_fake import DROP
 from tests.support import MAIL, House, on_verb
 

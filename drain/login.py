@@ -1,0 +1,129 @@
+"""The way into the mail server: TCP, TLS, AUTH (RFC 5321, 3207, 4954)."""
+
+import base64
+import smtplib
+import ssl
+from dataclasses import dataclass
+
+from drain.errors import ConfigError, MailServerRefused, MailServerUnavailable
+from drain.setting import Secret, is_loopback
+from drain.text import clean
+
+_CONNECT_SECONDS = 30.0
+_EHLO_NAME = "localhost"  # smtplib would look its own name up in the DNS
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the mail server is and how to log in to it."""
+
+    host: str
+    port: int
+    user: str
+    password: Secret
+    tls: str  # INJECT_TLS
+    ca_file: str
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def connect(server: Server) -> smtplib.SMTP:
+    """A connection that has said EHLO, under TLS where that is due.
+
+    Raises:
+        OSError, smtplib.SMTPException: there is none to be had.
+        ConfigError: the CA file cannot be read.
+    """
+    if server.tls == "implicit":
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(
+            server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS, context=_verified(server)
+        )
+        smtp.ehlo_or_helo_if_needed()
+        return smtp
+    smtp = smtplib.SMTP(server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS)
+    try:
+        smtp.ehlo_or_helo_if_needed()
+        _start_tls(smtp, server)
+    except BaseException:
+        smtp.close()
+        raise
+    return smtp
+
+
+def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
+    if server.tls == "none":
+        return
+    # Without a pinned certificate loopback is as private as it gets; with one,
+    # a server that offers no TLS may be another program on its port.
+    needed = server.tls == "starttls" or bool(server.ca_file) or not is_loopback(server.host)
+    if smtp.has_extn("starttls"):
+        smtp.starttls(context=_verified(server) if needed else _unverified())
+        smtp.ehlo()
+    elif needed:
+        message = "it offers no STARTTLS, and INJECT_TLS or INJECT_TLS_CA_FILE asks for it"
+        raise smtplib.SMTPException(message)
+
+
+def _verified(server: Server) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=server.ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"INJECT_TLS_CA_FILE {server.ca_file} cannot be read: {error}.") from error
+    if server.ca_file:
+        # The file may be the server's own certificate: that is enough then, and
+        # its name need not be an address of loopback.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        context.check_hostname = not is_loopback(server.host)
+    return context
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def log_in(smtp: smtplib.SMTP, server: Server) -> None:
+    """AUTH.
+
+    Raises:
+        MailServerRefused: not with this user and password, or not at all.
+        MailServerUnavailable: not now.
+        ConfigError: the password is none that the server's ways to log in can carry.
+    """
+    try:
+        mechanisms = smtp.esmtp_features.get("auth", "").upper().split()
+        if "PLAIN" in mechanisms:
+            # Not smtplib's own: it takes ASCII only, RFC 4616 says UTF-8.
+            token = base64.b64encode(f"\0{server.user}\0{server.password.reveal()}".encode()).decode("ascii")
+            code, text = smtp.docmd("AUTH", f"PLAIN {token}")
+            if code != 235:
+                raise smtplib.SMTPAuthenticationError(code, text)
+        else:
+            smtp.login(server.user, server.password.reveal())
+    except UnicodeError as error:
+        raise ConfigError(
+            f"The mail server {server} offers no AUTH PLAIN, and other ways to log in take ASCII only.",
+            "Use a password without letters outside ASCII.",
+        ) from error
+    except smtplib.SMTPNotSupportedError as error:
+        raise MailServerRefused(
+            f"The mail server {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."
+        ) from error
+    except smtplib.SMTPAuthenticationError as error:
+        words = clean(f"{error.smtp_code} {_decoded(error.smtp_error)}")
+        if 400 <= error.smtp_code < 500:
+            raise MailServerUnavailable(f"The mail server {server} cannot check a login now: {words}.") from error
+        raise MailServerRefused(
+            f"The mail server {server} refused the login of {clean(server.user)}: {words}.",
+            "Check INJECT_USER and INJECT_PASS.",
+        ) from error
+    except (OSError, smtplib.SMTPException) as error:
+        raise MailServerUnavailable(f"The mail server {server} broke off at AUTH: {clean(str(error))}.") from error
+
+
+def _decoded(words: bytes | str) -> str:
+    return words.decode("utf-8", "replace") if isinstance(words, bytes) else words
