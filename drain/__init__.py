@@ -102,7 +102,7 @@ notify     what systemd wants to hear
 log        what a person, journald or a program reads
 mail       envelope and bytes; identity; the form on the wire
 config     every setting, declared once, and where its value comes from
-envfile    ``drain.env``: where it is and how it is read
+envfile    where ``drain.env`` is and how it is read
 setting    what a setting is, and how each kind of value is read
 errors     what can go wrong, told apart by what a person can do about it
 text       words from outside, made safe to show
