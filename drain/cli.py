@@ -24,7 +24,7 @@ Command = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
 _EXIT_CODES = """\
 exit codes:
-  0   done, nothing to do, or another drain is at work
+  0   done (what cannot be delivered is in quarantine), nothing to do, or another drain is at work
   70  a bug in drain
   75  something waits for another try: R2 or the mail server is away, or mail was deferred
   77  R2 or the mail server refused the credentials

@@ -20,6 +20,7 @@ from drain.errors import ConfigError
 from drain.setting import (
     Secret,
     Setting,
+    account_id,
     choice,
     days,
     domain_key,
@@ -44,7 +45,7 @@ class Config:
     """The settings, parsed. Field ``x`` is the setting ``X``."""
 
     # the bucket
-    r2_account_id: str = setting(text, "Cloudflare account id; with it the endpoint is known.")
+    r2_account_id: str = setting(account_id, "Cloudflare account id; with it the endpoint is known.")
     r2_access_key_id: str = setting(text, "Access key id of an R2 API token (Object Read & Write).", required=True)
     r2_secret_access_key: Secret = setting(Secret, "Its secret access key.", secret=True, required=True)
     r2_bucket: str = setting(text, "Name of the bucket.", required=True)
@@ -90,7 +91,8 @@ class Config:
 
     # the machine
     state_dir: Path = setting(
-        path, "Folder for the ledger and the lock. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain."
+        path,
+        "Folder for the ledger, the lock and the secret behind X-Drain-Id. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain.",
     )
     ledger_db: str = setting(text, "The ledger. Default: ledger.db in STATE_DIR.")
     lockfile: str = setting(text, "The lock. Default: drain.lock in STATE_DIR.")
@@ -201,13 +203,13 @@ def _default_state_dir(environ: Mapping[str, str]) -> str:
     return f"{base}/drain"
 
 
-def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str]) -> Any:
+def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str], where: str) -> Any:
     text = _find(setting, environ, file_values)
     if setting.name == "STATE_DIR" and not text:
         text = _default_state_dir(environ)
     if not text:
         if setting.required:
-            raise ConfigError(f"{setting.name} is not set.", setting.help)
+            raise ConfigError(f"{setting.name} is not set.", f"{setting.help} {where}")
         if not setting.default:
             # Nothing said and nothing assumed: the empty value of its type.
             return () if setting.parse is words else setting.parse("") if setting.parse is not url else ""
@@ -228,10 +230,11 @@ def load(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
     path = envfile.find(environ)
     file_values: dict[str, str] = {}
     warnings: list[str] = []
+    where = f"It is neither in the environment nor in {path}." if path else "No drain.env was found."
     if path is not None:
         file_values, warnings = envfile.read(path)
         warnings += _unknown_names(path, file_values)
-    config = Config(**{f.name: _value(SETTINGS[f.name.upper()], environ, file_values) for f in fields(Config)})
+    config = Config(**{f.name: _value(SETTINGS[f.name.upper()], environ, file_values, where) for f in fields(Config)})
     _check_together(config)
     return config, warnings
 
@@ -264,8 +267,14 @@ def _check_together(config: Config) -> None:
 def shown(config: Config) -> dict[str, str]:
     """Each setting with its value as text, secrets as ``***``, for ``drain config``."""
     result = {}
+    resolved = {
+        "r2_endpoint_url": config.endpoint_url,
+        "inject_rcpt": config.catch_all,
+        "ledger_db": config.ledger_path,
+        "lockfile": config.lock_path,
+    }
     for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
+        value = resolved.get(f.name, getattr(config, f.name))
         result[f.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
     return result
 

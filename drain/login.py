@@ -61,8 +61,10 @@ def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
         smtp.starttls(context=_verified(server) if needed else _unverified())
         smtp.ehlo()
     elif needed:
-        message = "it offers no STARTTLS, and INJECT_TLS or INJECT_TLS_CA_FILE asks for it"
-        raise smtplib.SMTPException(message)
+        raise MailServerUnavailable(
+            f"The mail server {server} offers no STARTTLS, and INJECT_TLS or INJECT_TLS_CA_FILE asks for it.",
+            "If that is not another program on its port, set INJECT_TLS=auto and no CA file.",
+        )
 
 
 def _verified(server: Server) -> ssl.SSLContext:

@@ -42,6 +42,7 @@ class Service:
     _wake: threading.Event = field(default_factory=threading.Event)
     _last_step_at: float = field(default_factory=time.monotonic)
     _failures: int = 0
+    _idle: bool = False
 
     def once(self) -> Summary:
         """One pass."""
@@ -56,6 +57,7 @@ class Service:
         """
         self._listen()
         self.notifier.ready("Looking into the bucket")
+        self.log.info("run", message="drain runs; the first look into the bucket comes now.")
         summary = self._pass()
         if isinstance(summary.error, (Refused, ConfigError)):
             return summary
@@ -64,6 +66,7 @@ class Service:
             if not self.sweep.stop.is_set():
                 summary = self._pass()
         self.notifier.stopping()
+        self.log.info("run", message="drain stopped.")
         return summary
 
     def poke(self) -> None:
@@ -129,10 +132,11 @@ class Service:
         elif summary.error is not None:
             # Away for now is a warning; refused or misconfigured needs a person.
             level = Level.ALERT if isinstance(summary.error, (Refused, ConfigError)) else Level.WARNING
-        elif summary.listed or summary.missing or summary.bugs:
+        elif summary.listed or summary.missing or summary.bugs or not self._idle:
             level = Level.INFO
         else:
             level = Level.DEBUG
+        self._idle = level is not Level.WARNING and not summary.listed
         self.log.event(
             level,
             "pass",

@@ -65,6 +65,13 @@ def text(value: str) -> str:
     return value
 
 
+def account_id(value: str) -> str:
+    """A Cloudflare account id."""
+    if value and not (len(value) == 32 and set(value) <= set("0123456789abcdef")):
+        raise ValueError("32 hex digits")
+    return value
+
+
 def whole(least: int, most: int) -> Callable[[str], int]:
     """A whole number within bounds."""
 

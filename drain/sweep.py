@@ -149,7 +149,10 @@ class Sweep:
             summary.error = work.error or (None if summary.progressed else work.refused)
             if summary.asided:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in summary.asided.items())
-                self.log.alert("quarantine", message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.")
+                self.log.alert(
+                    "quarantine",
+                    message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary)}",
+                )
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
@@ -181,6 +184,13 @@ class Sweep:
                 message="A mail that was not finished is gone from the bucket: removed by a lifecycle rule, overwritten,"
                 " or taken by somebody else.",
             )
+
+
+def _hint(summary: Summary) -> str:
+    """Refusals at RCPT, catch-all included, are seldom the mail's fault."""
+    if not {"no-mailbox", "recipient-refused"} & set(summary.asided):
+        return ""
+    return " Does the mail server have the domains in MAIL_DOMAIN, and the mailbox in INJECT_RCPT?"
 
 
 class _Pass:

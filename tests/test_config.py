@@ -9,7 +9,7 @@ from drain.errors import ConfigError
 from drain.setting import Secret
 
 MINIMAL = {
-    "R2_ACCOUNT_ID": "0123",
+    "R2_ACCOUNT_ID": "0123456789abcdef" * 2,
     "R2_ACCESS_KEY_ID": "AK",
     "R2_SECRET_ACCESS_KEY": "SK-secret",
     "R2_BUCKET": "mail",
@@ -28,7 +28,7 @@ def load(**more: str) -> config.Config:
 def test_eight_settings_are_enough() -> None:
     assert len(MINIMAL) - 1 == 8
     loaded = load()
-    assert loaded.endpoint_url == "https://0123.r2.cloudflarestorage.com"
+    assert loaded.endpoint_url == "https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com"
     assert loaded.catch_all == "inbox@example.org"
     assert loaded.admin_mailbox == "admin@example.org"
 
@@ -56,6 +56,7 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("ONESHOT", "perhaps"),
         ("INJECT_TLS", "maybe"),
         ("R2_JURISDICTION", "mars"),
+        ("R2_ACCOUNT_ID", "0123"),
         ("PENDING_PREFIX", "pending"),
         ("PENDING_PREFIX", "/pending/"),
         ("R2_ENDPOINT_URL", "ftp://x"),
@@ -89,11 +90,12 @@ def test_tls_can_be_turned_off_on_loopback_only() -> None:
         load(INJECT_TLS="none", INJECT_HOST="mail.example.org")
 
 
-@pytest.mark.parametrize(
-    ("jurisdiction", "host"), [("eu", "0123.eu."), ("fedramp", "0123.fedramp."), ("default", "0123.")]
-)
+@pytest.mark.parametrize(("jurisdiction", "host"), [("eu", "eu."), ("fedramp", "fedramp."), ("default", "")])
 def test_a_jurisdiction_has_an_endpoint_of_its_own(jurisdiction: str, host: str) -> None:
-    assert load(R2_JURISDICTION=jurisdiction).endpoint_url == f"https://{host}r2.cloudflarestorage.com"
+    assert (
+        load(R2_JURISDICTION=jurisdiction).endpoint_url
+        == f"https://{MINIMAL['R2_ACCOUNT_ID']}.{host}r2.cloudflarestorage.com"
+    )
 
 
 def test_domains_are_compared_in_one_form() -> None:

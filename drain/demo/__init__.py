@@ -102,13 +102,14 @@ def _print(folder: Path, results: dict[str, Result], summary: Summary, unchanged
     if summary.error is not None:
         console.print(f"The pass ended early: {summary.error}")
     console.print(f"Everything is below {folder}: the mail in Maildir/, the ledger in state/, the log in drain.log.")
+    console.print("Delete that folder when you have looked. Next: README.md, Setting it up.")
 
 
 _WHY = {
-    "itself": "the mailbox exists",
-    "plus": "the mailbox before the plus",
-    "role": "a role's mail is the admin's",
-    "catch-all": "no such mailbox: the catch-all",
+    "itself": "it is there",
+    "plus": "less the plus",
+    "role": "for a role",
+    "catch-all": "the catch-all",
 }
 
 

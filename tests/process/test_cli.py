@@ -37,6 +37,12 @@ def test_once_delivers_and_says_a_line_a_mail_and_a_line_a_pass(house: House) ->
     assert "hello" not in done.stderr
 
 
+def test_an_empty_bucket_is_a_line_too(house: House) -> None:
+    """Silence could be a hang."""
+    (line,) = drain(house, "--json", "once").stdout.splitlines()
+    assert json.loads(line)["listed"] == 0
+
+
 def test_oneshot_makes_bare_drain_end(house: House) -> None:
     house.put("one")
     assert drain(house, ONESHOT="1").returncode == 0

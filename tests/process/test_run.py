@@ -51,6 +51,11 @@ def test_it_polls_and_delivers_what_comes(house: House) -> None:
         until(lambda: house.keys("pending/") == [])
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert "drain runs" in said
+    assert "drain stopped" in said
+    assert said.count("listed=0") <= 2, "an idle pass after an idle one is worth no line"
 
 
 def test_sigusr1_looks_at_once_and_a_pass_with_mail_is_followed_by_another(house: House) -> None:
