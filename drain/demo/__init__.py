@@ -106,10 +106,10 @@ def _print(folder: Path, results: dict[str, Result], summary: Summary, unchanged
 
 
 _WHY = {
-    "itself": "it is there",
-    "plus": "less the plus",
-    "role": "for a role",
-    "catch-all": "the catch-all",
+    "itself": "",
+    "plus": ", less the plus",
+    "role": ", for a role",
+    "catch-all": ", catch-all",
 }
 
 
@@ -118,5 +118,5 @@ def _cells(mail: DemoMail, result: Result | None) -> tuple[str, str, str, str]:
     if result is None:
         return mail.what, to, "not looked at", ""
     if result.outcome is Outcome.DELIVERED:
-        return mail.what, to, "delivered", f"in {result.mailbox.partition('@')[0]}: {_WHY[result.why]}"
+        return mail.what, to, "delivered", f"in {result.mailbox.partition('@')[0]}{_WHY[result.why]}"
     return mail.what, to, result.outcome.value, result.words
