@@ -159,7 +159,7 @@ def for_environment(environ: Mapping[str, str], *, as_json: bool, addresses: boo
     if _captured_by_journald(environ):
         return Log(lambda: sys.stderr, journald, addresses=addresses, threshold=threshold)
     if sys.stderr.isatty():
-        quiet = min(threshold, Level.NOTICE) if threshold is not Level.DEBUG else threshold
+        quiet = Level.NOTICE if threshold is Level.INFO else threshold
         return Log(lambda: sys.stderr, for_a_person, addresses=addresses, threshold=quiet)
     return Log(lambda: sys.stderr, timed, addresses=addresses, threshold=threshold)
 

@@ -33,6 +33,7 @@ def connect(server: Server) -> smtplib.SMTP:
 
     Raises:
         OSError, smtplib.SMTPException: there is none to be had.
+        MailServerUnavailable: it offers no STARTTLS where that is due.
         ConfigError: the CA file cannot be read.
     """
     if server.tls == "implicit":

@@ -69,10 +69,6 @@ class Service:
         self.log.info("run", message="drain stopped.")
         return summary
 
-    def poke(self) -> None:
-        """Look now."""
-        self._wake.set()
-
     def _listen(self) -> None:
         def stop(_signal: int, _frame: FrameType | None) -> None:
             self.sweep.stop.set()
@@ -136,7 +132,7 @@ class Service:
             level = Level.INFO
         else:
             level = Level.DEBUG
-        self._idle = level is not Level.WARNING and not summary.listed
+        self._idle = summary.error is None and not summary.listed
         self.log.event(
             level,
             "pass",
