@@ -80,7 +80,8 @@ Dependencies point downwards only:
 cli        the commands; exit codes are decided here and nowhere else
 demo       the main job shown with embedded servers
 assembly   from the settings to the parts
-show       what a person at a terminal sees of a pass
+show       what a person at a terminal sees, of a pass and of a mail
+keygen     a key pair, and what to do with it
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
 delivery   one mail, from its object to its mailbox
@@ -90,6 +91,9 @@ rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
 state      where a mail is, and what the ledger knows of it
 opener     object to mail: which kind is it, and what is inside
+sealed     the format of this project's Worker
+mailbridge the format of Mailbridge's
+keys       private keys, their files and their ids
 routing    which addresses to ask the mail server for, in which order
 sessions   the SMTP sessions of a pass
 inject     one SMTP session with the mail server

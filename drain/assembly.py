@@ -9,9 +9,11 @@ from drain.bucket import Bucket
 from drain.config import Config
 from drain.delivery import Prefixes
 from drain.inject import Session
+from drain.keys import KeyRing
 from drain.log import Log
 from drain.login import Server
 from drain.notify import Notifier
+from drain.opener import Opener
 from drain.routing import Router, load_aliases
 from drain.service import Service
 from drain.sweep import Sweep
@@ -42,6 +44,16 @@ def router(config: Config) -> Router:
     )
 
 
+def opener(config: Config) -> Opener:
+    """What opens objects; no key is read yet."""
+    mailbridge = config.mailbridge_private_key_path
+    return Opener(
+        keys=KeyRing(config.private_key_file, Path(mailbridge).expanduser() if mailbridge else None),
+        tokens=config.origin_tokens,
+        sealed_only=config.sealed_only,
+    )
+
+
 def sweep(config: Config, log: Log) -> Sweep:
     """What makes passes."""
     server = Server(
@@ -55,6 +67,7 @@ def sweep(config: Config, log: Log) -> Sweep:
     return Sweep(
         bucket=bucket(config),
         prefixes=Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix),
+        opener=opener(config),
         router=router(config),
         connect=partial(Session, server),
         state_dir=config.state_dir,

@@ -112,6 +112,15 @@ class Bucket:
         metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
         return FetchedObject(version, body, metadata, _age(answer))
 
+    def find(self, key: str) -> ListedObject | None:
+        """The object of that name as a LIST shows it."""
+        return next((listed for page in self.pages(key) for listed in page if listed.key == key), None)
+
+    def put(self, key: str, body: bytes, content_type: str) -> None:
+        """Writes an object, over what was there."""
+        with translated(f"writing {key}"):
+            self._s3.put_object(Bucket=self._name, Key=key, Body=body, ContentType=content_type)
+
     def exists(self, key: str) -> bool:
         """Whether there is an object of that name."""
         try:

@@ -2,15 +2,18 @@
 
 import argparse
 import contextlib
+import dataclasses
+import datetime
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import drain
 from drain import config as configuration
-from drain.errors import ConfigError, DrainError, LockHeld
+from drain.errors import ConfigError, DrainError, LockHeld, NoInput, NotMail
 from drain.log import Log, for_environment
 from drain.text import clean
 
@@ -25,6 +28,7 @@ Command = Callable[[argparse.Namespace, Mapping[str, str]], int]
 _EXIT_CODES = """\
 exit codes:
   0   done (what cannot be delivered is in quarantine), nothing to do, or another drain is at work
+  65  `drain open`: the object holds no mail; 66: it is not there
   70  a bug in drain
   75  something waits for another try: R2 or the mail server is away, or mail was deferred
   77  R2 or the mail server refused the credentials
@@ -72,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         add(name, command, words).add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help="as above"
         )
+    keygen = add("keygen", _keygen, "make the key pair that mail is sealed with, and say what to do with it")
+    keygen.add_argument("--rotate", action="store_true", help="make another, to take the place of the one in use")
+    open_ = add("open", _open, "write the mail in one object to standard output")
+    open_.add_argument("object", metavar="FILE|KEY", help="a file, or the key of an object in the bucket")
     config = add("config", _config, "show every setting, secrets as ***")
     config.add_argument("--reference", action="store_true", help="what settings there are, in Markdown")
     ledger = add("ledger", _bare, "rebuild or prune the ledger")
@@ -128,13 +136,68 @@ def _config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return os.EX_OK
 
 
+def _keygen(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import envfile, keygen  # noqa: PLC0415 (cryptography is slow to load)
+
+    config, _ = configuration.load(environ, complete=False)
+    env_file = envfile.find(environ) or Path("~/.config/drain/drain.env").expanduser()
+    folder = config.private_key_file[0].parent if config.private_key_file else env_file.parent
+    place = keygen.Place(config.private_key_file, folder, env_file, bool(config.origin_token))
+    words = (
+        keygen.rotate(place, datetime.datetime.now().astimezone().date()) if arguments.rotate else keygen.first(place)
+    )
+    print(words, end="")
+    return os.EX_OK
+
+
+def _open(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import assembly, show  # noqa: PLC0415 (as above)
+
+    path = Path(arguments.object)
+    config, _ = configuration.load(environ, complete=not path.is_file())
+    body, metadata = _object(path, arguments.object, config)
+    opener = assembly.opener(config)
+    try:
+        # A person in doubt may see what drain would not believe.
+        opened = dataclasses.replace(opener, tokens=(), sealed_only=False).open(body, metadata)
+    except NotMail as error:
+        print(f"drain: {clean(str(error))}", file=sys.stderr)
+        return os.EX_DATAERR
+    try:
+        opener.open(body, metadata)
+    except NotMail as error:
+        print(f"drain: To be taken with care, and drain would not deliver it: {clean(str(error))}", file=sys.stderr)
+    print(show.envelope_in_words(opened), file=sys.stderr)
+    show.mail(opened.mail, sys.stdout)
+    return os.EX_OK
+
+
+def _object(path: Path, key: str, config: configuration.Config) -> tuple[bytes, Mapping[str, str]]:
+    """The bytes and the metadata of what `drain open` was given."""
+    from drain import assembly  # noqa: PLC0415 (as above)
+
+    if path.is_file():
+        try:
+            return path.read_bytes(), {}
+        except OSError as error:
+            raise NoInput(f"{path} cannot be read: {error}.") from error
+    bucket = assembly.bucket(config)
+    listed = bucket.find(key)
+    fetched = None if listed is None else bucket.get(listed)
+    if fetched is None:
+        raise NoInput(f"There is neither a file {key} here nor an object of that name in bucket {config.r2_bucket}.")
+    return fetched.body, fetched.metadata
+
+
 def _ledger_rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from drain import assembly  # noqa: PLC0415 (as above)
     from drain.rebuild import rebuild  # noqa: PLC0415
 
     config, log = _begin(arguments, environ)
     with _locked_ledger(config, log) as ledger:
-        rebuilt = rebuild(assembly.bucket(config), config.processed_prefix, ledger, time.time())
+        rebuilt = rebuild(
+            assembly.bucket(config), assembly.opener(config), config.processed_prefix, ledger, time.time()
+        )
     print(
         f"{rebuilt.adopted} mails taken over from {config.processed_prefix}, {rebuilt.known} were known already,"
         f" {rebuilt.unreadable} could not be opened."

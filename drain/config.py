@@ -27,6 +27,7 @@ from drain.setting import (
     domains,
     is_loopback,
     path,
+    paths,
     prefix,
     seconds,
     setting,
@@ -36,6 +37,7 @@ from drain.setting import (
     whole,
     words,
     yes_no,
+    yes_no_auto,
 )
 from drain.text import clean
 
@@ -59,6 +61,22 @@ class Config:
         prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
     )
 
+    # the keys
+    private_key_file: tuple[Path, ...] = setting(
+        paths, "Private key that opens sealed mail, or several with colons; `drain keygen` makes one."
+    )
+    origin_token: Secret = setting(
+        Secret,
+        "What the Worker seals into each mail to show that it is from it; two, with a comma, while it is changed.",
+        secret=True,
+    )
+    require_sealed: bool | None = setting(
+        yes_no_auto,
+        "Mail that is not sealed by this project's Worker goes to quarantine. `auto`: only if ORIGIN_TOKEN is set.",
+        default="auto",
+    )
+    mailbridge_private_key_path: str = setting(text, "Private key that opens what Mailbridge's Worker stored.")
+
     # the mail server
     mail_domain: tuple[str, ...] = setting(
         domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
@@ -75,7 +93,9 @@ class Config:
     )
     inject_tls_ca_file: str = setting(text, "CA file, or the server's own certificate, to verify against.")
     inject_rcpt: str = setting(
-        text, "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain."
+        text,
+        "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain. "
+        "`none`: there is no catch-all, and such mail goes to quarantine.",
     )
 
     # routing
@@ -85,6 +105,10 @@ class Config:
     role_addresses: tuple[str, ...] = setting(
         words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
     )
+    mail_users_file: str = setting(
+        text, "Mailboxes, one a line, beside those that Maddy or Postfix list; read by `drain publish-recipients` only."
+    )
+    maddy_config: str = setting(text, "Maddy's configuration; read by `drain publish-recipients` only.")
     mail_aliases_file: str = setting(
         text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
     )
@@ -120,9 +144,21 @@ class Config:
 
     @property
     def catch_all(self) -> str:
-        """The catch-all's full address."""
+        """The catch-all's full address; "" for none."""
+        if self.inject_rcpt.lower() == "none":
+            return ""
         address = self.inject_rcpt or "inbox"
         return address if "@" in address else f"{address}@{self.mail_domain[0]}"
+
+    @property
+    def origin_tokens(self) -> tuple[Secret, ...]:
+        """The tokens; the first is the one in use."""
+        return tuple(Secret(part.strip()) for part in self.origin_token.reveal().split(",") if part.strip())
+
+    @property
+    def sealed_only(self) -> bool:
+        """Whether mail has to be sealed: who can write to the bucket could walk around a token otherwise."""
+        return bool(self.origin_token) if self.require_sealed is None else self.require_sealed
 
     @property
     def admin_mailbox(self) -> str:
@@ -150,9 +186,7 @@ _POCKET_HOMESERVER_NAMES = frozenset(
     {
         "INJECT_MAIL_FROM",  # drain keeps the original sender
         "MADDY_DIR",  # drain asks by RCPT, which needs no proot
-        "MADDY_CONFIG",
         "PROOT_DISTRO",
-        "MAIL_USERS_FILE",
         "ALERT_DAYS",
         "MAIL_ALERT_CMD",
         "DATA_DIR",
@@ -212,7 +246,7 @@ def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[st
             raise ConfigError(f"{setting.name} is not set.", f"{setting.help} {where}")
         if not setting.default:
             # Nothing said and nothing assumed: the empty value of its type.
-            return () if setting.parse is words else setting.parse("") if setting.parse is not url else ""
+            return () if setting.parse in (words, domains) else setting.parse("") if setting.parse is not url else ""
         text = setting.default
     try:
         return setting.parse(text)
@@ -221,8 +255,11 @@ def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[st
         raise ConfigError(f"{setting.name}{shown} is not right: it wants {error}.") from error
 
 
-def load(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
+def load(environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, list[str]]:
     """The configuration and the warnings about it.
+
+    Not *complete*: for commands that need neither the bucket nor the mail server.
+    Then required settings may be missing, and have the empty value of their type.
 
     Raises:
         ConfigError: a setting is missing or wrong; the first one found is named.
@@ -234,8 +271,15 @@ def load(environ: Mapping[str, str]) -> tuple[Config, list[str]]:
     if path is not None:
         file_values, warnings = envfile.read(path)
         warnings += _unknown_names(path, file_values)
-    config = Config(**{f.name: _value(SETTINGS[f.name.upper()], environ, file_values, where) for f in fields(Config)})
-    _check_together(config)
+    values = {}
+    for f in fields(Config):
+        setting = SETTINGS[f.name.upper()]
+        if not complete:
+            setting = dataclasses.replace(setting, required=False)
+        values[f.name] = _value(setting, environ, file_values, where)
+    config = Config(**values)
+    if complete:
+        _check_together(config)
     return config, warnings
 
 
@@ -252,7 +296,9 @@ def _check_together(config: Config) -> None:
     prefixes = [config.pending_prefix, config.processed_prefix, config.quarantine_prefix]
     if any(a is not b and b.startswith(a) for a in prefixes for b in prefixes):
         raise ConfigError("PENDING_PREFIX, PROCESSED_PREFIX and QUARANTINE_PREFIX must not lie within each other.")
-    if domain_key(config.catch_all.rpartition("@")[2]) not in config.mail_domain:
+    if len(config.origin_tokens) > 2:
+        raise ConfigError("ORIGIN_TOKEN has more than two tokens.", "A token has no comma in it; two are for a change.")
+    if config.catch_all and domain_key(config.catch_all.rpartition("@")[2]) not in config.mail_domain:
         raise ConfigError(
             f"INJECT_RCPT {clean(config.catch_all)!r} is not in MAIL_DOMAIN.",
             "The catch-all has to be a mailbox of your own.",
@@ -269,13 +315,15 @@ def shown(config: Config) -> dict[str, str]:
     result = {}
     resolved = {
         "r2_endpoint_url": config.endpoint_url,
-        "inject_rcpt": config.catch_all,
+        "inject_rcpt": config.catch_all or "none",
+        "require_sealed": config.sealed_only,
         "ledger_db": config.ledger_path,
         "lockfile": config.lock_path,
     }
     for f in dataclasses.fields(config):
         value = resolved.get(f.name, getattr(config, f.name))
-        result[f.name.upper()] = ",".join(value) if isinstance(value, tuple) else str(value)
+        separator = ":" if f.name == "private_key_file" else ","
+        result[f.name.upper()] = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
     return result
 
 

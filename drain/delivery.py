@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject, moved_name
-from drain.errors import DrainError, KeyMissing
+from drain.errors import DrainError, KeyMissing, NotMail
 from drain.inject import Reply, Session, SessionLost
+from drain.keys import State as KeyState
 from drain.ledger import Ledger
 from drain.log import Log
 from drain.mail import Mail, on_the_wire
-from drain.opener import OBJECT_LIMIT, Kind, NotMail, envelope_of, kind_of, open_object
+from drain.opener import OBJECT_LIMIT, Kind, Opener, envelope_of, kind_of
 from drain.outcome import Outcome, Result, Step
 from drain.routing import Candidate, Router, is_sendable
 from drain.sessions import Sessions
@@ -52,6 +53,7 @@ class Delivery:
 
     bucket: Bucket
     ledger: Ledger
+    opener: Opener
     router: Router
     sessions: Sessions
     stamp: Stamp
@@ -60,8 +62,8 @@ class Delivery:
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    # Versions that no key opened, so that they are fetched and reported once a process.
-    no_key: set[ListedObject] = field(default_factory=set)
+    # Versions that no key opened, with the key files as they were: fetched and reported once.
+    no_key: dict[ListedObject, KeyState] = field(default_factory=dict)
     # The same mail can lie under two keys. Striped, so that they need no tidying;
     # taken before a session, never after.
     _stripes: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
@@ -75,7 +77,7 @@ class Delivery:
         """
         if row is not None and row.state is State.DELIVERED:
             return self._settle(listed, row.identity, Outcome.MOVED, row)
-        if listed in self.no_key:
+        if listed in self.no_key and self.no_key[listed] == self.opener.state:
             return Result(Outcome.NO_KEY, listed.key)
         if listed.size > OBJECT_LIMIT:
             return self._set_aside_unopened(listed)
@@ -92,15 +94,13 @@ class Delivery:
         listed = fetched.version
         self.step(Step.FETCHED, listed.key)
         try:
-            opened = open_object(fetched.body, fetched.metadata)
+            opened = self.opener.open(fetched.body, fetched.metadata)
         except KeyMissing as error:
-            self.no_key.add(listed)
-            self.log.alert("no-key", object=listed.key, message=str(error))
-            return Result(Outcome.NO_KEY, listed.key, words=str(error))
+            return self._no_key(fetched, error)
         except NotMail as error:
-            recipient, sender = envelope_of(fetched.metadata)
-            mail = Mail(fetched.body, recipient, sender)
-            return self._set_aside(fetched.version, mail, error.reason, str(error), fetched.metadata)
+            return self._not_mail(fetched, error.reason, str(error))
+        if opened.key and self.ledger.key_proven(opened.key):
+            self.no_key.clear()  # what that key does not open is damaged
         self.step(Step.OPENED, opened.mail.identity)
         with self._stripes[int(opened.mail.identity[:8], 16) % len(self._stripes)]:
             return self._deliver_opened(fetched, opened.mail)
@@ -154,6 +154,9 @@ class Delivery:
             words = f"The mail has {len(wire)} bytes and the mail server takes {limit}."
             return self._set_aside(fetched.version, mail, "too-large", words, fetched.metadata)
         candidates = [c for c in self.router.candidates(mail.recipient) if self._speakable(session, c.address)]
+        if not candidates:
+            words = "None of your mailboxes is meant, and there is no catch-all."
+            return self._set_aside(fetched.version, mail, "no-mailbox", words, fetched.metadata)
         smtputf8 = not (sender + "".join(c.address for c in candidates)).isascii()
         reply = session.mail(sender, len(wire), eight_bit=not wire.isascii(), smtputf8=smtputf8)
         if not reply.positive:
@@ -219,6 +222,20 @@ class Delivery:
             return Result(Outcome.GONE, version.key)
         result = Result(Outcome.QUARANTINED, version.key, mail.recipient, why=reason, words=words)
         self._say(result, mail.identity, None)
+        return result
+
+    def _not_mail(self, fetched: FetchedObject, reason: str, words: str) -> Result:
+        recipient, sender = envelope_of(fetched.metadata)
+        mail = Mail(fetched.body, recipient, sender)
+        return self._set_aside(fetched.version, mail, reason, words, fetched.metadata)
+
+    def _no_key(self, fetched: FetchedObject, error: KeyMissing) -> Result:
+        """It waits, unless the key that failed has opened others: then it is damaged."""
+        if error.suspect and self.ledger.is_key_proven(error.suspect):
+            return self._not_mail(fetched, "damaged", f"{error} It opened others, so this one was changed.")
+        self.no_key[fetched.version] = self.opener.state
+        result = Result(Outcome.NO_KEY, fetched.version.key, words=str(error))
+        self.log.notice("mail", state=result.outcome.value, object=result.key, message=result.words)
         return result
 
     def _set_aside_unopened(self, listed: ListedObject) -> Result:

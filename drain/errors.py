@@ -44,6 +44,12 @@ class Unavailable(DrainError):
     exit_code = os.EX_TEMPFAIL
 
 
+class NoInput(DrainError):
+    """What a command was given to work on is not there: exit 66."""
+
+    exit_code = os.EX_NOINPUT
+
+
 class BucketRefused(Refused):
     """R2 does not let us in, or the bucket does not exist."""
 
@@ -69,4 +75,23 @@ class LockHeld(Unavailable):
 
 
 class KeyMissing(ConfigError):
-    """The object is sealed, and no key here opens it: it waits where it is."""
+    """The object is sealed, and no key here opens it: it waits where it is.
+
+    Attributes:
+        suspect: the name of a key that may be the wrong one, if damage would look the same.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, suspect: str = "") -> None:
+        super().__init__(message, hint)
+        self.suspect = suspect
+
+
+class NotMail(Exception):
+    """The object is no mail, or not one to be believed: it goes to quarantine.
+
+    ``reason`` is a short code, the message says it in words.
+    """
+
+    def __init__(self, reason: str, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason

@@ -248,6 +248,28 @@ class Ledger:
             self._db.execute("INSERT OR REPLACE INTO note VALUES ('pruned_at', ?)", (str(now),))
             return self.prune(before)
 
+    def is_key_proven(self, key: str) -> bool:
+        """Whether the key of that name has opened an object."""
+        with self._translated(), self._lock:
+            found = self._db.execute("SELECT 1 FROM note WHERE name = ?", (f"key {key}",)).fetchone()
+        return found is not None
+
+    def key_proven(self, key: str) -> bool:
+        """Notes that the key of that name has opened an object; whether that is news."""
+        if self.is_key_proven(key):
+            return False
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, 'opened an object')", (f"key {key}",))
+        return True
+
+    def recipients(self) -> set[str]:
+        """The envelope recipients of all mail that was delivered, in lower case."""
+        with self._translated(), self._lock:
+            rows = self._db.execute(
+                "SELECT DISTINCT recipient FROM mail WHERE state IN ('delivered', 'settled')"
+            ).fetchall()
+        return {str(recipient).lower() for (recipient,) in rows if recipient}
+
     # -- below: SQL --
 
     def _one(self, sql: str, *parameters: str) -> Row | None:

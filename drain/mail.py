@@ -12,6 +12,8 @@ from functools import cached_property
 # RFC 5322 2.2: a field name is printable US-ASCII except the colon. 4.5 (obsolete
 # syntax) allows blanks before the colon, and such mail is still sent.
 _HEADER_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
+# Real names are made of these (RFC 9110's token); `{"version":` is not one.
+_USUAL_HEADER_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Mail:
 def begins_with_header_field(raw: bytes) -> bool:
     """Whether the first line is a header field, so that a line may go above it."""
     return _HEADER_FIELD.match(raw) is not None
+
+
+def begins_like_a_mail(raw: bytes) -> bool:
+    """Whether the first line is a header field of a usual name, or an mbox ``From `` line."""
+    return _USUAL_HEADER_FIELD.match(raw) is not None or begins_with_from_line(raw)
 
 
 def begins_with_from_line(raw: bytes) -> bool:

@@ -4,32 +4,39 @@ Three kinds can lie under ``pending/``. They are told apart by their bytes, neve
 by their name:
 
 =========== ============================================ =====================
-kind        begins with                                  opened
+kind        begins with                                  envelope
 =========== ============================================ =====================
-sealed      ``DRN1``                                     not by this version
-mailbridge  ``{``, and names the algorithm of that       not by this version
-            project
-plain       a header field or ``From ``, or anything at  yes
-            all where ``x-amz-meta-to`` says that it is
+sealed      ``DRN`` and a digit (`drain.sealed`)         inside
+mailbridge  ``{``, and names the algorithm of that       inside
+            project (`drain.mailbridge`)
+plain       a header field or ``From ``, or anything at  ``x-amz-meta-to`` and
+            all where ``x-amz-meta-to`` says that it is  ``x-amz-meta-from``
             a mail
 =========== ============================================ =====================
 
-A sealed object that cannot be opened for want of a key is `KeyMissing`: it
-waits. Only what is no mail at all is `NotMail`.
+What cannot be opened for want of a key is `KeyMissing`, and waits: it is the
+configuration that is wrong, and a thousand mails would be in quarantine for it.
+Everything else that is no mail, or none to be believed, is `NotMail`.
 """
 
+import base64
+import binascii
+import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drain.errors import KeyMissing
-from drain.mail import Mail, begins_with_from_line, begins_with_header_field
+from drain.errors import KeyMissing, NotMail
+from drain.keys import KeyRing, State
+from drain.mail import Mail, begins_like_a_mail
+from drain.mailbridge import fingerprint, is_mailbridge, open_mailbridge
+from drain.sealed import is_sealed, names_key, open_sealed
+from drain.setting import Secret
 
 # Cloudflare accepts 25 MiB; twice that, and some, is still a mail to somebody.
 OBJECT_LIMIT = 64 * 1024 * 1024
-_SEALED_MAGIC = b"DRN1"
-_MAILBRIDGE_ALGORITHM = b'"RSA-OAEP-256+A256GCM"'
-_MAILBRIDGE_HEAD = 4096  # the name of the algorithm stands near the beginning
+_RFC_2047_WORD = re.compile(r"=\?utf-8\?b\?([A-Za-z0-9+/=]*)\?=", re.IGNORECASE)
 
 
 class Kind(StrEnum):
@@ -40,45 +47,85 @@ class Kind(StrEnum):
     PLAIN = "plain"
 
 
-class NotMail(Exception):
-    """The object is no mail; ``reason`` is a short code, the message says it in words."""
-
-    def __init__(self, reason: str, words: str) -> None:
-        super().__init__(words)
-        self.reason = reason
-
-
 @dataclass(frozen=True)
 class Opened:
-    """A mail and the kind of object that it came in."""
+    """A mail, with what the Worker knew of it ("" where it says nothing).
+
+    ``received`` is RFC 3339, ``ip`` the address that handed it to Cloudflare,
+    ``key`` the name of a key that is proven by this (see `KeyMissing.suspect`).
+    """
 
     mail: Mail
     kind: Kind
+    received: str = ""
+    ip: str = ""
+    key: str = ""
 
 
 def kind_of(body: bytes) -> Kind:
     """Which kind an object is; plain is whatever is not one of the others."""
-    if body.startswith(_SEALED_MAGIC):
+    if is_sealed(body):
         return Kind.SEALED
-    if body.startswith(b"{") and _MAILBRIDGE_ALGORITHM in body[:_MAILBRIDGE_HEAD]:
-        return Kind.MAILBRIDGE
-    return Kind.PLAIN
+    return Kind.MAILBRIDGE if is_mailbridge(body) else Kind.PLAIN
 
 
-def open_object(body: bytes, metadata: Mapping[str, str]) -> Opened:
-    """The mail in an object.
+@dataclass(frozen=True)
+class Opener:
+    """Opens objects; may be called from several threads.
 
-    Raises:
-        NotMail: it holds none.
-        KeyMissing: it is sealed, and there is no key for it here.
+    With *tokens*, a sealed object has to hold one of them: who can write to the
+    bucket and knows the public key can seal, but not forge. *sealed_only* keeps
+    such a person from walking around that with an object of another kind.
     """
-    kind = kind_of(body)
-    if kind is not Kind.PLAIN:
-        raise KeyMissing(
-            f"The object is of the kind {kind}, and there is no key here that opens it.",
-            "It stays in the bucket until there is one.",
-        )
-    return Opened(_open_plain(body, metadata), kind)
+
+    keys: KeyRing
+    tokens: tuple[Secret, ...] = ()
+    sealed_only: bool = False
+
+    @property
+    def state(self) -> State:
+        """Changes when a key file does: what could not be opened may be opened now."""
+        return self.keys.state
+
+    def open(self, body: bytes, metadata: Mapping[str, str]) -> Opened:
+        """The mail in an object.
+
+        Raises:
+            NotMail: it holds none, or none to be believed.
+            KeyMissing: there is no key for it here.
+        """
+        kind = kind_of(body)
+        if kind is Kind.SEALED:
+            return self._open_sealed(body)
+        if kind is Kind.PLAIN and names_key(body, self.keys.sealed):
+            raise NotMail("damaged", "It is sealed, but its first bytes were changed.")
+        if self.sealed_only:
+            words = "It is not sealed, and REQUIRE_SEALED wants every mail sealed by this project's Worker."
+            raise NotMail("not-sealed", words)
+        return self._open_mailbridge(body) if kind is Kind.MAILBRIDGE else _open_plain(body, metadata)
+
+    def _open_sealed(self, body: bytes) -> Opened:
+        try:
+            sealed = open_sealed(body, self.keys.sealed)
+        except KeyMissing as error:
+            raise KeyMissing(str(error), self.keys.why_not_sealed()) from error
+        if self.tokens and not self._is_ours(sealed.token):
+            words = "It has another ORIGIN_TOKEN than drain" if sealed.token else "It has no ORIGIN_TOKEN in it"
+            raise NotMail("wrong-token", f"{words}: it may be from somebody else than your Worker.")
+        mail = _mail(sealed.raw, sealed.recipient, sealed.sender)
+        return Opened(mail, Kind.SEALED, sealed.received, sealed.ip)
+
+    def _is_ours(self, token: str) -> bool:
+        # All of them, whichever it is: the time must not tell.
+        return any([hmac.compare_digest(token.encode(), own.reveal().encode()) for own in self.tokens])  # noqa: C419
+
+    def _open_mailbridge(self, body: bytes) -> Opened:
+        key = self.keys.mailbridge
+        if key is None:
+            raise KeyMissing("It is Mailbridge's.", self.keys.why_not_mailbridge())
+        inside = open_mailbridge(body, key)
+        mail = _mail(inside.raw, inside.recipient, inside.sender)
+        return Opened(mail, Kind.MAILBRIDGE, inside.received, inside.ip, fingerprint(key))
 
 
 def envelope_of(metadata: Mapping[str, str]) -> tuple[str, str]:
@@ -86,21 +133,33 @@ def envelope_of(metadata: Mapping[str, str]) -> tuple[str, str]:
     return _address(metadata.get("to", "")), _address(metadata.get("from", ""))
 
 
-def _open_plain(body: bytes, metadata: Mapping[str, str]) -> Mail:
-    if not body:
-        raise NotMail("empty", "The object is empty.")
+def _open_plain(body: bytes, metadata: Mapping[str, str]) -> Opened:
     recipient, sender = envelope_of(metadata)
+    mail = _mail(body, recipient, sender)
     # Without this a damaged seal would be mailed to the catch-all.
-    if not (recipient or begins_with_header_field(body) or begins_with_from_line(body)):
+    if not (recipient or begins_like_a_mail(body)):
         raise NotMail("not-mail", "The object does not begin like a mail, and nothing beside it says that it is one.")
-    return Mail(body, recipient, sender)
+    return Opened(mail, Kind.PLAIN)
+
+
+def _mail(raw: bytes, recipient: str, sender: str) -> Mail:
+    if not raw:
+        raise NotMail("empty", "The mail is empty.")
+    return Mail(raw, recipient, sender)
 
 
 def _address(value: str) -> str:
-    # HTTP headers arrive as Latin-1; who writes an address that is not ASCII writes UTF-8.
-    try:
-        value = value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        pass
+    if word := _RFC_2047_WORD.fullmatch(value):
+        # As S3 and this project's Worker write what is not ASCII.
+        try:
+            value = base64.b64decode(word.group(1), validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    else:
+        # HTTP headers arrive as Latin-1; who writes an address that is not ASCII there writes UTF-8.
+        try:
+            value = value.encode("latin-1").decode("utf-8")
+        except UnicodeError:
+            pass
     value = value.strip(" \t")
     return value[1:-1] if value.startswith("<") and value.endswith(">") else value

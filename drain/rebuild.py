@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 from drain.bucket import Bucket, ListedObject
-from drain.errors import KeyMissing
+from drain.errors import KeyMissing, NotMail
 from drain.ledger import Ledger
-from drain.opener import OBJECT_LIMIT, NotMail, open_object
+from drain.opener import OBJECT_LIMIT, Opener
 
 _OUR_NAME = re.compile(r"([0-9a-f]{64})-")
 
@@ -24,12 +24,12 @@ class Rebuilt:
     unreadable: int = 0
 
 
-def rebuild(bucket: Bucket, processed_prefix: str, ledger: Ledger, now: float) -> Rebuilt:
+def rebuild(bucket: Bucket, opener: Opener, processed_prefix: str, ledger: Ledger, now: float) -> Rebuilt:
     """Enters every mail under *processed_prefix* into the ledger as settled; rows there stay as they are."""
     result = Rebuilt()
     for page in bucket.pages(processed_prefix):
         for listed in page:
-            identity, recipient = _identify(bucket, processed_prefix, listed)
+            identity, recipient = _identify(bucket, opener, processed_prefix, listed)
             if identity is None:
                 result.unreadable += 1
             elif ledger.adopt(identity, recipient, listed.size, listed.last_modified.timestamp(), now):
@@ -39,14 +39,14 @@ def rebuild(bucket: Bucket, processed_prefix: str, ledger: Ledger, now: float) -
     return result
 
 
-def _identify(bucket: Bucket, prefix: str, listed: ListedObject) -> tuple[str | None, str]:
+def _identify(bucket: Bucket, opener: Opener, prefix: str, listed: ListedObject) -> tuple[str | None, str]:
     if named := _OUR_NAME.match(listed.key.removeprefix(prefix)):
         return named.group(1), ""
     fetched = bucket.get(listed) if listed.size <= OBJECT_LIMIT else None
     if fetched is None:
         return None, ""
     try:
-        mail = open_object(fetched.body, fetched.metadata).mail
+        mail = opener.open(fetched.body, fetched.metadata).mail
     except (NotMail, KeyMissing):
         return None, ""
     return mail.identity, mail.recipient

@@ -34,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Router:
-    """The person's rules."""
+    """The person's rules. ``catch_all`` is "" where there is none."""
 
     domains: tuple[str, ...]
     catch_all: str
@@ -43,7 +43,7 @@ class Router:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def candidates(self, recipient: str) -> list[Candidate]:
-        """What to try for an envelope recipient, best first; never empty, never twice the same."""
+        """What to try for an envelope recipient, best first, never twice the same."""
         result: dict[str, Candidate] = {}
         for candidate in self._all(recipient):
             result.setdefault(candidate.address.lower(), candidate)
@@ -61,7 +61,8 @@ class Router:
                 yield Candidate(self._alias(base, domain) or f"{base}@{domain}", "plus")
             if (base or local).lower() in ROLES | self.more_roles:
                 yield Candidate(self.admin_mailbox, "role")
-        yield Candidate(self.catch_all, "catch-all")
+        if self.catch_all:
+            yield Candidate(self.catch_all, "catch-all")
 
     def _alias(self, local: str, domain: str) -> str | None:
         name = local.lower()

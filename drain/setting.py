@@ -140,6 +140,16 @@ def yes_no(value: str) -> bool:
         raise ValueError("true or false") from None
 
 
+def yes_no_auto(value: str) -> bool | None:
+    """``true``, ``false``, or None for ``auto``."""
+    if value.strip().lower() == "auto":
+        return None
+    try:
+        return yes_no(value)
+    except ValueError:
+        raise ValueError("auto, true or false") from None
+
+
 def choice(*words: str) -> Callable[[str], str]:
     """One of a few words."""
 
@@ -155,6 +165,11 @@ def choice(*words: str) -> Callable[[str], str]:
 def path(value: str) -> Path:
     """A path; ``~`` is the home folder."""
     return Path(value).expanduser()
+
+
+def paths(value: str) -> tuple[Path, ...]:
+    """Paths with colons between."""
+    return tuple(path(part) for part in value.split(":") if part)
 
 
 def prefix(value: str) -> str:

@@ -1,9 +1,12 @@
-"""What a person at a terminal sees of one pass: progress while it is long, and how it ended."""
+"""What a person at a terminal sees: of a pass its progress and how it ended, and of a mail what is in it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from drain.mail import Mail
+from drain.opener import Opened
 from drain.outcome import Outcome, Result
 from drain.sweep import Summary
+from drain.text import clean
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -61,3 +64,21 @@ def summary_in_words(summary: Summary) -> str:
     if not parts:
         return "No mail is waiting." if summary.error is None else ""
     return f"{summary.listed} in the bucket: {', '.join(parts)}; {summary.seconds:.1f} s."
+
+
+def envelope_in_words(opened: Opened) -> str:
+    """What stands beside a mail, or was sealed with it; never in its header."""
+    mail = opened.mail
+    parts = [f"kind: {opened.kind}", f"to: {mail.recipient or '(nobody)'}", f"from: <{mail.sender}>"]
+    parts += [f"{name}: {value}" for name, value in (("received", opened.received), ("ip", opened.ip)) if value]
+    return clean("  ".join([*parts, f"size: {len(mail.raw)}"]))
+
+
+def mail(shown: Mail, stream: TextIO) -> None:
+    """Writes a mail: its bytes as they are, but on a terminal nothing that would move the terminal."""
+    if not stream.isatty():
+        stream.buffer.write(shown.raw)
+        stream.buffer.flush()
+        return
+    for line in shown.raw.decode("utf-8", "replace").splitlines():
+        print(clean(line.replace("\t", "    "), limit=len(line) + 1), file=stream)

@@ -22,8 +22,10 @@ from drain.crew import Crew
 from drain.delivery import Delivery, Prefixes
 from drain.errors import BucketRefused, BucketUnavailable, DrainError
 from drain.inject import Session
+from drain.keys import State as KeyState
 from drain.ledger import Ledger, Version, version_of
 from drain.log import Log
+from drain.opener import Opener
 from drain.outcome import Outcome, Result, Step
 from drain.routing import Router
 from drain.sessions import Sessions, Stopping
@@ -48,6 +50,7 @@ class Summary:
     listed: int = 0
     missing: int = 0
     asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine
+    keyless: Counter[str] = field(default_factory=Counter)  # what was seen to have no key, in words
     bugs: int = 0
     stopped: bool = False
     seconds: float = 0.0
@@ -75,6 +78,7 @@ class Sweep:
 
     bucket: Bucket
     prefixes: Prefixes
+    opener: Opener
     router: Router
     connect: Callable[[], Session]
     state_dir: Path
@@ -93,7 +97,7 @@ class Sweep:
     sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen; None: not looked yet.
     _unfinished: bool | None = None
-    _no_key: set[ListedObject] = field(default_factory=set)
+    _no_key: dict[ListedObject, KeyState] = field(default_factory=dict)
 
     def run(self) -> Summary:
         """Makes one pass. What ends it early is in the summary's ``error``, not raised."""
@@ -129,6 +133,7 @@ class Sweep:
             delivery = Delivery(
                 bucket=self.bucket,
                 ledger=ledger,
+                opener=self.opener,
                 router=self.router,
                 sessions=sessions,
                 stamp=stamp.load(self.state_dir),
@@ -153,6 +158,9 @@ class Sweep:
                     "quarantine",
                     message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary)}",
                 )
+
+            for words, number in summary.keyless.items():
+                self.log.alert("no-key", mails=number, message=f"{words} Such mail waits in the bucket.")
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
@@ -275,6 +283,8 @@ class _Pass:
             self._summary.outcomes[result.outcome] += 1
             if result.outcome is Outcome.QUARANTINED:
                 self._summary.asided[result.why] += 1
+            if result.outcome is Outcome.NO_KEY and result.words:
+                self._summary.keyless[result.words] += 1
         self._sweep.on_result(result)
 
     def _bucket_failed(self, listed: ListedObject, error: BucketUnavailable | BucketRefused) -> Result:

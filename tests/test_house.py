@@ -17,14 +17,14 @@ ROOT = HOUSE.parent
 LAYERS = [
     ["cli"],
     ["demo"],
-    ["assembly", "show"],
+    ["assembly", "keygen", "show"],
     ["service"],
     ["sweep"],
     ["delivery", "crew", "rebuild"],
     ["ledger", "opener", "routing", "sessions", "notify", "stamp", "lock"],
-    ["bucket", "inject", "log", "outcome", "state"],
-    ["config", "login", "s3errors"],
-    ["envfile", "mail", "setting"],
+    ["bucket", "inject", "log", "mailbridge", "outcome", "state"],
+    ["config", "login", "s3errors", "sealed"],
+    ["envfile", "keys", "mail", "setting"],
     ["errors", "text"],
 ]
 RANK = {name: row for row, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,143 @@
+"""Sealed v1, the format in which this project's Worker stores a mail (``worker/FORMAT.md``).
+
+::
+
+    object    = "DRN1" ‖ key id (8) ‖ enc (32) ‖ ciphertext
+    plaintext = header length (uint32, big endian) ‖ header (JSON) ‖ message
+
+HPKE (RFC 9180), base mode, single shot, with X25519, HKDF-SHA256 and AES-256-GCM;
+info is ``drain sealed v1`` and the key id.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drain.errors import KeyMissing, NotMail
+from drain.keys import KEY_ID_BYTES
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+_FAMILY = b"DRN"
+_VERSION = b"1"
+_INFO = b"drain sealed v1"
+_HEAD = len(_FAMILY + _VERSION) + KEY_ID_BYTES
+_ENC_BYTES = 32
+_TAG_BYTES = 16
+_LENGTH_BYTES = 4
+_SHORTEST = _HEAD + _ENC_BYTES + _LENGTH_BYTES + len("{}") + _TAG_BYTES
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What was sealed. ``sender`` is "" for a bounce; ``ip`` and ``token`` are "" for none."""
+
+    recipient: str
+    sender: str
+    received: str
+    ip: str
+    token: str
+    raw: bytes
+
+
+def is_sealed(body: bytes) -> bool:
+    """Whether an object says that it is sealed, in this version or another."""
+    return body.startswith(_FAMILY) and body[3:4].isdigit()
+
+
+def names_key(body: bytes, keys: Mapping[bytes, object]) -> bool:
+    """Whether there is one of our key ids where a sealed object has it: then it was one, whatever it begins with."""
+    return body[_HEAD - KEY_ID_BYTES : _HEAD] in keys
+
+
+def open_sealed(body: bytes, keys: "Mapping[bytes, X25519PrivateKey]") -> Sealed:
+    """What a sealed object holds.
+
+    Raises:
+        NotMail: it is damaged, or of an unknown version.
+        KeyMissing: none of *keys* is the one that it was sealed for.
+    """
+    if not body.startswith(_FAMILY + _VERSION):
+        version = body[3:4].decode("ascii", "replace")
+        raise NotMail(
+            "unknown-version", f"It is sealed in version {version} of the format, which this drain cannot open."
+        )
+    if len(body) < _SHORTEST:
+        raise _damaged(f"it was cut off after {len(body)} bytes")
+    key_id = body[_HEAD - KEY_ID_BYTES : _HEAD]
+    if key_id in keys:
+        plaintext = _decrypt(body, keys, key_id)
+        if plaintext is None:
+            raise _damaged("it was changed or cut off after it was sealed")
+        return _unpack(plaintext)
+    # An id with a damaged bit looks like a key that is missing, which would wait for ever.
+    if any(_decrypt(body, keys, own) is not None for own in keys):
+        raise _damaged("its key id was changed after it was sealed")
+    raise KeyMissing(f"It is sealed for the key {key_id.hex()}, which is not here.")
+
+
+def _decrypt(body: bytes, keys: "Mapping[bytes, X25519PrivateKey]", key_id: bytes) -> bytes | None:
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (slow to load; a pass may have nothing sealed)
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite  # noqa: PLC0415
+
+    suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+    try:
+        # A view: a slice would be one more copy of up to 25 MiB.
+        return suite.decrypt(memoryview(body)[_HEAD:], keys[key_id], info=_INFO + key_id)
+    except (InvalidTag, ValueError):  # ValueError: an enc of low order (RFC 9180 7.1.4)
+        return None
+
+
+def _unpack(plaintext: bytes) -> Sealed:
+    """The parts of what was sealed; it can be anybody's work, since the public key is no secret."""
+    start = _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")
+    if start > len(plaintext):
+        raise _damaged(f"its header would end at byte {start} of {len(plaintext)}")
+    header = json_object(plaintext[_LENGTH_BYTES:start], "its header")
+    return Sealed(
+        recipient=text_of(header, "to"),
+        sender=text_of(header, "from"),
+        received=text_of(header, "received"),
+        ip=text_of(header, "ip", optional=True),
+        token=text_of(header, "token", optional=True),
+        raw=plaintext[start:],
+    )
+
+
+def json_object(encoded: bytes, what: str) -> dict[str, Any]:
+    """The JSON object (RFC 8259) in *encoded*.
+
+    Raises:
+        NotMail: it is none.
+    """
+    try:
+        value = json.loads(encoded.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise _damaged(f"{what} is not JSON") from None
+    if not isinstance(value, dict):
+        raise _damaged(f"{what} is not a JSON object")
+    return value
+
+
+def text_of(values: Mapping[str, Any], name: str, *, optional: bool = False) -> str:
+    """The string under *name*; "" for null or nothing where it is *optional*.
+
+    Raises:
+        NotMail: it is something else.
+    """
+    value = values.get(name)
+    if optional and value is None:
+        return ""
+    if not isinstance(value, str):
+        raise _damaged(f"it has no {name}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # half a character: JSON's \ud800
+        raise _damaged(f"its {name} is no text") from None
+    return value
+
+
+def _damaged(how: str) -> NotMail:
+    return NotMail("damaged", f"It is sealed, but {how}.")

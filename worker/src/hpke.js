@@ -1,0 +1,106 @@
+// HPKE (RFC 9180), the sender's half: base mode, single shot, with
+// DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-GCM, all of it by WebCrypto.
+//
+// Every LabeledExtract of the RFC is followed by LabeledExpand, and the two together
+// are WebCrypto's "HKDF" with the labels put into its salt, key and info.
+
+import { bytes, concat } from "./bytes.js";
+
+const KEM_X25519 = 0x0020;
+const KDF_SHA256 = 0x0001;
+const AEAD_OF_KEY_LENGTH = { 16: 0x0001, 32: 0x0002 };
+const NONCE_LENGTH = 12;
+const SECRET_LENGTH = 32;
+const MODE_BASE = 0;
+
+const EMPTY = new Uint8Array(0);
+const VERSION = bytes("HPKE-v1");
+const KEM_SUITE = concat(bytes("KEM"), uint16(KEM_X25519));
+
+/** The key to seal for, with everything that depends on the key and *info* alone. */
+export class PublicKey {
+  #key;
+  #rawKey;
+  #suite;
+  #keyLength;
+  #context;
+  #noSecret;
+
+  /**
+   * @param {Uint8Array} rawKey the X25519 public key, 32 bytes
+   * @param {Uint8Array} info
+   * @param {16 | 32} keyLength of AES, in bytes
+   */
+  static async import(rawKey, info, keyLength = 32) {
+    const self = new PublicKey();
+    self.#rawKey = rawKey;
+    self.#keyLength = keyLength;
+    self.#suite = concat(
+      bytes("HPKE"),
+      uint16(KEM_X25519),
+      uint16(KDF_SHA256),
+      uint16(AEAD_OF_KEY_LENGTH[keyLength]),
+    );
+    self.#key = await crypto.subtle.importKey("raw", rawKey, "X25519", false, []);
+    self.#context = concat(
+      [MODE_BASE],
+      await extract(labeled(self.#suite, "psk_id_hash", EMPTY)),
+      await extract(labeled(self.#suite, "info_hash", info)),
+    );
+    self.#noSecret = await hkdfKey(labeled(self.#suite, "secret", EMPTY));
+    return self;
+  }
+
+  /**
+   * Encrypts one message. *ephemeral* is for test vectors; without it each message has a new one.
+   * @returns {Promise<{enc: Uint8Array, ciphertext: ArrayBuffer}>}
+   */
+  async seal(plaintext, additionalData = EMPTY, ephemeral = undefined) {
+    ephemeral ??= await crypto.subtle.generateKey("X25519", false, ["deriveBits"]);
+    const enc = new Uint8Array(await crypto.subtle.exportKey("raw", ephemeral.publicKey));
+    const shared = await this.#encapsulated(ephemeral.privateKey, enc);
+    const [key, nonce] = await Promise.all([
+      this.#scheduled(shared, "key", this.#keyLength),
+      this.#scheduled(shared, "base_nonce", NONCE_LENGTH),
+    ]);
+    const aes = await crypto.subtle.importKey("raw", key, "AES-GCM", false, ["encrypt"]);
+    const ciphertext = await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce, additionalData }, aes, plaintext);
+    return { enc, ciphertext };
+  }
+
+  // Encap(), RFC 9180 4.1. WebCrypto refuses a result of all zeros, as 7.1.4 wants.
+  async #encapsulated(privateKey, enc) {
+    const dh = await crypto.subtle.deriveBits({ name: "X25519", public: this.#key }, privateKey, 256);
+    const secret = await hkdfKey(labeled(KEM_SUITE, "eae_prk", new Uint8Array(dh)));
+    const context = concat(enc, this.#rawKey);
+    return hkdf(secret, EMPTY, labeled(KEM_SUITE, "shared_secret", context, SECRET_LENGTH), SECRET_LENGTH);
+  }
+
+  // KeySchedule(), RFC 9180 5.1, without a PSK.
+  #scheduled(shared, label, length) {
+    return hkdf(this.#noSecret, shared, labeled(this.#suite, label, this.#context, length), length);
+  }
+}
+
+// The input of LabeledExtract, or with *length* the info of LabeledExpand (RFC 9180 4).
+function labeled(suite, label, value, length = undefined) {
+  return concat(length === undefined ? EMPTY : uint16(length), VERSION, suite, bytes(label), value);
+}
+
+// HKDF-Extract without a salt, alone (RFC 5869 2.2: then the salt is 32 zeros).
+async function extract(input) {
+  const key = await crypto.subtle.importKey("raw", new Uint8Array(32), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  return new Uint8Array(await crypto.subtle.sign("HMAC", key, input));
+}
+
+function hkdfKey(input) {
+  return crypto.subtle.importKey("raw", input, "HKDF", false, ["deriveBits"]);
+}
+
+function hkdf(key, salt, info, length) {
+  return crypto.subtle.deriveBits({ name: "HKDF", hash: "SHA-256", salt, info }, key, length * 8);
+}
+
+function uint16(number) {
+  return [number >> 8, number & 0xff];
+}
