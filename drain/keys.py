@@ -156,15 +156,16 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
     Raises:
         ConfigError: it is there, or cannot be written.
     """
+    if path.exists():
+        raise ConfigError(f"{path} is there already, and is left as it is.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # EXCL for whatever comes between this and the question above.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except FileExistsError as error:
-        raise ConfigError(f"{path} is there already, and is left as it is.") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}.") from error
 
