@@ -95,6 +95,8 @@ sealed     the format of this project's Worker
 mailbridge the format of Mailbridge's
 keys       private keys, their files and their ids
 routing    which addresses to ask the mail server for, in which order
+recipients which mailboxes exist, proven, for the Worker to know
+directory  the mailboxes that the mail server's own lists name
 sessions   the SMTP sessions of a pass
 inject     one SMTP session with the mail server
 login      the way into the mail server: TCP, TLS, AUTH

@@ -1,10 +1,11 @@
 """From the configuration to the parts: the one place that hands each part its settings."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from drain import bucket as bucket_module
+from drain import bucket as bucket_module, directory, recipients as recipients_module
 from drain.bucket import Bucket
 from drain.config import Config
 from drain.delivery import Prefixes
@@ -14,8 +15,9 @@ from drain.log import Log
 from drain.login import Server
 from drain.notify import Notifier
 from drain.opener import Opener
-from drain.routing import Router, load_aliases
+from drain.routing import ROLES, Router, load_aliases
 from drain.service import Service
+from drain.sessions import Sessions
 from drain.sweep import Sweep
 
 
@@ -54,9 +56,9 @@ def opener(config: Config) -> Opener:
     )
 
 
-def sweep(config: Config, log: Log) -> Sweep:
-    """What makes passes."""
-    server = Server(
+def server(config: Config) -> Server:
+    """The mail server; nothing is connected yet."""
+    return Server(
         host=config.inject_host,
         port=config.inject_port,
         user=config.inject_user,
@@ -64,12 +66,16 @@ def sweep(config: Config, log: Log) -> Sweep:
         tls=config.inject_tls,
         ca_file=config.inject_tls_ca_file,
     )
+
+
+def sweep(config: Config, log: Log) -> Sweep:
+    """What makes passes."""
     return Sweep(
         bucket=bucket(config),
         prefixes=Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix),
         opener=opener(config),
         router=router(config),
-        connect=partial(Session, server),
+        connect=partial(Session, server(config)),
         state_dir=config.state_dir,
         ledger_path=config.ledger_path,
         lock_path=config.lock_path,
@@ -80,6 +86,23 @@ def sweep(config: Config, log: Log) -> Sweep:
         retention_seconds=config.ledger_retention_days * 86400,
         step=lambda step, name: log.debug("step", step=step.value, of=name),
     )
+
+
+def recipients(
+    config: Config, seen: Iterable[str], environ: Mapping[str, str]
+) -> tuple[recipients_module.Recipients, list[str]]:
+    """The mailboxes that exist, asked for at the mail server; and warnings.
+
+    *seen* are addresses that mail was delivered for: asked for too, whatever a list forgets.
+    """
+    rules = router(config)
+    lists = directory.listings(config.mail_users_file, config.maddy_config, environ)
+    with contextlib.closing(Sessions(partial(Session, server(config)), 1)) as sessions:
+        has = recipients_module.asker(sessions)
+        used, warnings = recipients_module.in_use(lists, rules, has, vouched=bool(config.mail_users_file))
+        names = {name for listing in used for name in listing.names}
+        names |= {*seen, *rules.aliases, *ROLES, *rules.more_roles}
+        return recipients_module.prove(rules, sorted(names), has), warnings
 
 
 def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:

@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     keygen.add_argument("--rotate", action="store_true", help="make another, to take the place of the one in use")
     open_ = add("open", _open, "write the mail in one object to standard output")
     open_.add_argument("object", metavar="FILE|KEY", help="a file, or the key of an object in the bucket")
+    publish = add("publish-recipients", _publish, "tell the Worker which mailboxes exist, so that it refuses others")
+    publish.add_argument("--dry-run", action="store_true", help="show the list, and leave the bucket as it is")
+    publish.add_argument("--remove", action="store_true", help="take the list away: nobody is refused any more")
     config = add("config", _config, "show every setting, secrets as ***")
     config.add_argument("--reference", action="store_true", help="what settings there are, in Markdown")
     ledger = add("ledger", _bare, "rebuild or prune the ledger")
@@ -187,6 +190,31 @@ def _object(path: Path, key: str, config: configuration.Config) -> tuple[bytes, 
     if fetched is None:
         raise NoInput(f"There is neither a file {key} here nor an object of that name in bucket {config.r2_bucket}.")
     return fetched.body, fetched.metadata
+
+
+def _publish(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from drain import assembly, recipients, show  # noqa: PLC0415 (as above)
+
+    config, log = _begin(arguments, environ)
+    bucket = assembly.bucket(config)
+    if arguments.remove:
+        bucket.remove(recipients.KEY)
+        print(f"{recipients.KEY} is gone from bucket {config.r2_bucket}; within five minutes nobody is refused.")
+        return os.EX_OK
+    if not config.origin_tokens:
+        raise ConfigError("ORIGIN_TOKEN is not set; the list is signed with it.", "`drain keygen` makes one.")
+    with _locked_ledger(config, log) as ledger:
+        seen = ledger.recipients()
+    found, warnings = assembly.recipients(config, seen, environ)
+    for warning in warnings:
+        log.warning("recipients", message=warning)
+    print(show.recipients_in_words(found))
+    if not arguments.dry_run:
+        now = datetime.datetime.now(datetime.UTC)
+        body = recipients.document(found, config.origin_tokens[0], now)
+        bucket.put(recipients.KEY, body, "text/plain")
+        print(f"Published as {recipients.KEY} in bucket {config.r2_bucket}; the Worker believes it for 7 days.")
+    return os.EX_OK
 
 
 def _ledger_rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TextIO
 from drain.mail import Mail
 from drain.opener import Opened
 from drain.outcome import Outcome, Result
+from drain.recipients import Recipients
 from drain.sweep import Summary
 from drain.text import clean
 
@@ -80,5 +81,17 @@ def mail(shown: Mail, stream: TextIO) -> None:
         stream.buffer.write(shown.raw)
         stream.buffer.flush()
         return
-    for line in shown.raw.decode("utf-8", "replace").splitlines():
-        print(clean(line.replace("\t", "    "), limit=len(line) + 1), file=stream)
+    for line in shown.raw.decode("utf-8", "replace").expandtabs(4).splitlines():
+        print(clean(line, limit=len(line)), file=stream)
+
+
+def recipients_in_words(found: Recipients) -> str:
+    """The list that the Worker gets."""
+    lines = [clean(address) for address in sorted(found.addresses)]
+    lines += [f"{clean(address)} takes whatever is sent." for address in found.catch_alls]
+    if found.domains:
+        endings = ", ".join(f"name{letter}anything" for letter in found.delimiters)
+        lines.append(f"These, also as {endings}. Anybody else at {', '.join(sorted(found.domains))} is refused.")
+    else:
+        lines.append("Nobody is refused. (INJECT_RCPT=none: drain then has no catch-all.)")
+    return "\n".join(lines)
