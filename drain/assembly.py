@@ -98,11 +98,11 @@ def recipients(
     rules = router(config)
     lists = directory.listings(config.mail_users_file, config.maddy_config, environ)
     with contextlib.closing(Sessions(partial(Session, server(config)), 1)) as sessions:
-        has = recipients_module.asker(sessions)
-        used, warnings = recipients_module.in_use(lists, rules, has, vouched=bool(config.mail_users_file))
+        ask = recipients_module.asker(sessions)
+        used, warnings = recipients_module.in_use(lists, rules, ask, vouched=bool(config.mail_users_file))
         names = {name for listing in used for name in listing.names}
         names |= {*seen, *rules.aliases, *ROLES, *rules.more_roles}
-        return recipients_module.prove(rules, sorted(names), has), warnings
+        return recipients_module.prove(rules, sorted(names), ask), warnings
 
 
 def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:

@@ -43,60 +43,69 @@ class Recipients:
     catch_alls: tuple[str, ...]
 
 
-def asker(sessions: Sessions) -> Callable[[str], bool]:
-    """Whether the mail server has a mailbox, asked by RCPT and once only.
+# Whether the mail server has a mailbox; None: it cannot say just now.
+Ask = Callable[[str], bool | None]
+
+
+def asker(sessions: Sessions) -> Ask:
+    """Asks by RCPT, once for each address.
 
     What it returns raises:
-        MailServerUnavailable: the server gave no answer to rely on.
+        MailServerUnavailable: the server refuses something else than the mailbox.
     """
-    known: dict[str, bool] = {}
+    known: dict[str, bool | None] = {}
 
-    def has(address: str) -> bool:
+    def ask(address: str) -> bool | None:
         if address not in known:
             with sessions.borrow() as session:
                 reply = session.mail("", 0, eight_bit=False, smtputf8=False)
                 if reply.positive:
                     reply = session.rcpt(address)
-                if not (reply.positive or (reply.command == "RCPT" and reply.no_such_mailbox)):
-                    raise MailServerUnavailable(
-                        f"The mail server gave no clear answer about {address}: {reply}.", "Nothing was published."
-                    )
-            known[address] = reply.positive
+                if not (reply.positive or (reply.command == "RCPT" and (reply.transient or reply.no_such_mailbox))):
+                    raise _unclear(address, str(reply))
+            known[address] = None if reply.transient else reply.positive
         return known[address]
 
-    return has
+    return ask
 
 
-def prove(router: Router, names: Iterable[str], has: Callable[[str], bool]) -> Recipients:
+def _unclear(address: str, words: str) -> MailServerUnavailable:
+    return MailServerUnavailable(
+        f"The mail server gave no clear answer about {address}: {words}.", "Nothing was published."
+    )
+
+
+def prove(router: Router, names: Iterable[str], ask: Ask) -> Recipients:
     """Which of the names are mailboxes, or lead to one as *router* has it.
 
     A name without a domain is asked for at every mail domain. One that is not
-    ASCII is left out: such recipients the Worker lets through.
+    ASCII is left out: such recipients the Worker lets through. A mailbox that is
+    full or out of order just now is there.
+
+    Raises:
+        MailServerUnavailable: the server does not say whether it has a catch-all.
     """
     addresses = {
         address
         for address in _at_our_domains(router, names)
-        if address.isascii() and any(has(candidate.address) for candidate in _own(router, address))
+        if address.isascii() and any(ask(candidate.address) is not False for candidate in _own(router, address))
     }
-    catch_alls = [router.catch_all] if router.catch_all and has(router.catch_all) else []
+    catch_alls = [router.catch_all] if router.catch_all and _certainly(ask, router.catch_all) else []
     closed = set()
     for domain in router.domains:
-        nobody = f"nobody-{secrets.token_hex(8)}@{domain}"
-        if any(has(candidate.address) for candidate in _own(router, nobody)):
+        if _certainly(ask, f"nobody-{secrets.token_hex(8)}@{domain}"):
             catch_alls.append(f"@{domain}")
         else:
             closed.add(domain)
     return Recipients(
         addresses=frozenset(addresses),
         domains=frozenset() if router.catch_all in catch_alls else frozenset(closed),
-        delimiters="+" + "".join(letter for letter in _DELIMITERS if _is_delimiter(letter, addresses, closed, has)),
+        delimiters="+" + "".join(letter for letter in _DELIMITERS if _is_delimiter(letter, addresses, closed, ask)),
         catch_alls=tuple(catch_alls),
     )
 
 
-def in_use(
-    listings: Iterable[Listing], router: Router, has: Callable[[str], bool], *, vouched: bool
-) -> tuple[list[Listing], list[str]]:
+def in_use(listings: Iterable[Listing], router: Router, ask: Ask, *, vouched: bool) -> tuple[list[Listing], list[str]]:
     """The lists that are of this mail server, and warnings about the others.
 
     A list is, if it names a mailbox that the server has. *vouched*: the person
@@ -109,7 +118,8 @@ def in_use(
     warnings: list[str] = []
     gaps: list[str] = []
     for listing in listings:
-        if any(has(address) for address in _at_our_domains(router, sorted(listing.names)) if is_sendable(address)):
+        addresses = _at_our_domains(router, sorted(listing.names))
+        if any(ask(address) is not False for address in addresses if is_sendable(address)):
             used.append(listing)
             gaps += listing.faults
         else:
@@ -151,13 +161,20 @@ def _own(router: Router, address: str) -> list[Candidate]:
     return [candidate for candidate in router.candidates(address) if candidate.why != "catch-all"]
 
 
-def _is_delimiter(letter: str, addresses: Iterable[str], closed: set[str], has: Callable[[str], bool]) -> bool:
+def _is_delimiter(letter: str, addresses: Iterable[str], closed: set[str], ask: Ask) -> bool:
     """Whether the server takes ``name<letter>anything`` for ``name``, tried on one mailbox of its own."""
     for address in sorted(addresses):
         local, _, domain = address.rpartition("@")
-        if domain in closed and has(address):
-            return has(f"{local}{letter}{secrets.token_hex(8)}@{domain}")
+        if domain in closed and ask(address):
+            return ask(f"{local}{letter}{secrets.token_hex(8)}@{domain}") is not False
     return False
+
+
+def _certainly(ask: Ask, address: str) -> bool:
+    answer = ask(address)
+    if answer is None:
+        raise _unclear(address, "not now")
+    return answer
 
 
 def _mac(token: Secret, text: str) -> str:

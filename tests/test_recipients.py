@@ -8,7 +8,7 @@ import pytest
 
 from drain import recipients
 from drain.directory import Listing
-from drain.errors import ConfigError
+from drain.errors import ConfigError, MailServerUnavailable
 from drain.recipients import Recipients
 from drain.routing import ROLES, Router
 from drain.setting import Secret
@@ -64,6 +64,14 @@ def test_a_catch_all_of_the_mail_server_opens_its_domain_alone() -> None:
     found = recipients.prove(router(), ["alice@a.test"], server("alice@a.test", "@b.test"))
     assert found.domains == {"a.test"}
     assert found.catch_alls == ("@b.test",)
+
+
+def test_a_mailbox_that_is_full_is_there_and_a_server_that_cannot_say_proves_nothing() -> None:
+    has = server("alice@a.test")
+    found = recipients.prove(router(), ["full"], lambda address: None if address == "full@a.test" else has(address))
+    assert found.addresses == {"full@a.test"}
+    with pytest.raises(MailServerUnavailable, match="Nothing was published"):
+        recipients.prove(router(), ["alice"], lambda _address: None)
 
 
 def test_the_mail_servers_delimiters_are_found_by_asking() -> None:

@@ -186,8 +186,9 @@ def test_who_got_mail_before_is_asked_for_even_if_no_list_names_him(house: House
     assert b"forgotten@example.test\n" in drain(house, "publish-recipients", **settings).stdout
 
 
-def test_an_unclear_answer_publishes_nothing(house: House, settings: dict[str, str]) -> None:
-    house.smtp.answer = on_verb("RCPT", "451 4.3.0 not now")
+@pytest.mark.parametrize("reply", ["451 4.3.0 not now", "554 5.7.1 Relay access denied"])
+def test_an_unclear_answer_publishes_nothing(house: House, settings: dict[str, str], reply: str) -> None:
+    house.smtp.answer = on_verb("RCPT", *[reply] * 99)
     done = drain(house, "publish-recipients", **settings)
     assert done.returncode == 75
     assert b"Nothing was published" in done.stderr

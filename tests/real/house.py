@@ -24,6 +24,10 @@ class Server(Protocol):
     password: str
     ca_file: Path | None
 
+    @property
+    def listing(self) -> dict[str, str]:
+        """What names its own list of mailboxes to drain."""
+
     def mailbox(self, address: str) -> list[bytes]:
         """All mails filed for an address."""
 

@@ -113,6 +113,11 @@ class Maddy:
             self.stop()
             raise
 
+    @property
+    def listing(self) -> dict[str, str]:
+        """What names this server's own list of mailboxes to drain."""
+        return {"MADDY_CONFIG": str(self._running_home() / "maddy.conf")}
+
     def halt(self) -> None:
         """End the server and keep its mail; `start` brings it back on the same ports."""
         server, self._server = self._server, None

@@ -127,6 +127,11 @@ class Postfix:
             self.stop()
             raise
 
+    @property
+    def listing(self) -> dict[str, str]:
+        """What names this server's own list of mailboxes to drain."""
+        return {"MAIL_CONFIG": str(self._running_home() / "etc"), "PATH": "/usr/bin:/bin"}
+
     def halt(self) -> None:
         """End the server and keep its mail; `start` brings it back on the same port."""
         master, self._master = self._master, None
