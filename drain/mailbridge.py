@@ -80,6 +80,11 @@ def open_mailbridge(body: bytes, key: "RSAPrivateKey") -> Bridged:
         content = AESGCM(content_key).decrypt(iv, ciphertext, None)
     except (InvalidTag, ValueError):  # ValueError: a key or iv of no size that there is
         raise NotMail("damaged", "It is Mailbridge's, but was changed after it was sealed.") from None
+    return _contents(content)
+
+
+def _contents(content: bytes) -> Bridged:
+    """The parts of what was sealed; it can be anybody's work, since the public key is no secret."""
     inside = json_object(content, "what it holds")
     return Bridged(
         recipient=text_of(inside, "to"),
