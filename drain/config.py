@@ -280,7 +280,14 @@ def load(environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, 
     config = Config(**values)
     if complete:
         _check_together(config)
-    return config, warnings
+    secret_files = [
+        Path(named).expanduser()
+        for name, setting in SETTINGS.items()
+        if setting.secret and (named := environ.get(f"{name}_FILE") or file_values.get(f"{name}_FILE"))
+    ]
+    if config.mailbridge_private_key_path:
+        secret_files.append(Path(config.mailbridge_private_key_path).expanduser())
+    return config, warnings + envfile.readable_by_others([*secret_files, *config.private_key_file])
 
 
 def _check_together(config: Config) -> None:

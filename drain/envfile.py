@@ -2,7 +2,7 @@
 
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from drain.errors import ConfigError
@@ -35,14 +35,11 @@ def read(path: Path) -> tuple[dict[str, str], list[str]]:
     """
     try:
         content = path.read_text(encoding="utf-8")
-        mode = path.stat()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"The configuration file {path} cannot be read: {error}.", "Mend it, or set DRAIN_ENV_FILE."
         ) from error
-    warnings = []
-    if stat.S_ISREG(mode.st_mode) and stat.S_IMODE(mode.st_mode) & 0o077:
-        warnings.append(f"{path} can be read by other users; it holds secrets: chmod 600 {shlex.quote(str(path))}")
+    warnings = readable_by_others([path])
     values: dict[str, str] = {}
     for number, line in enumerate(content.splitlines(), start=1):
         try:
@@ -60,6 +57,19 @@ def read(path: Path) -> tuple[dict[str, str], list[str]]:
             )
         values[name] = value
     return values, warnings
+
+
+def readable_by_others(paths: Iterable[Path]) -> list[str]:
+    """A warning for each file with secrets that others than its owner may read."""
+    warnings = []
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue  # whoever needs it will say so
+        if stat.S_ISREG(mode) and stat.S_IMODE(mode) & 0o077:
+            warnings.append(f"{path} can be read by other users; it holds secrets: chmod 600 {shlex.quote(str(path))}")
+    return warnings
 
 
 def _without_comment(line: str) -> str:

@@ -157,6 +157,19 @@ class TestFile:
         assert "POLL_INTERVALL" in warnings[0]
         assert "POLL_INTERVAL?" in warnings[0]
 
+    def test_a_key_or_secret_that_others_can_read_is_a_warning(self, tmp_path: Path) -> None:
+        names = ("PRIVATE_KEY_FILE", "MAILBRIDGE_PRIVATE_KEY_PATH", "ORIGIN_TOKEN_FILE")
+        for name in names:
+            (tmp_path / name).write_text("x")
+            (tmp_path / name).chmod(0o640)
+        text = self.everything(**{name: str(tmp_path / name) for name in names})
+        _, warnings = config.load(self.write(tmp_path, text))
+        assert len(warnings) == 3
+        assert all(f"chmod 600 {tmp_path}/{name}" in "".join(warnings) for name in names)
+        for name in names:
+            (tmp_path / name).chmod(0o600)
+        assert config.load(self.write(tmp_path, text))[1] == []
+
     def test_the_file_of_a_pocket_homeserver_is_taken_without_a_word(self, tmp_path: Path) -> None:
         """Its names keep their meaning; those that mean nothing here are no warnings."""
         text = self.everything(
