@@ -64,16 +64,12 @@ class R2:
             raise
 
     def _launch(self, folder: Path) -> None:
-        settings = {
-            "bucket": self.bucket,
-            "accessKeyId": self.access_key_id,
-            "secretAccessKey": self.secret_access_key,
-            "folder": str(folder),
-        }
+        settings = folder / "settings.json"  # not on the command line, which takes only 128 KiB of it
+        settings.write_text(json.dumps({**self._settings(), "folder": str(folder)}), "utf-8")
         log = folder / "log"
         with log.open("wb") as errors:
             self._process = process = subprocess.Popen(
-                [_NODE, _HERE / "r2.mjs", json.dumps(settings)],
+                [_NODE, _HERE / "r2.mjs", settings],
                 # Held open for as long as we live: its end is the simulator's end,
                 # also where this process is killed and cannot call stop().
                 stdin=subprocess.PIPE,
@@ -92,6 +88,14 @@ class R2:
                 f"R2's simulator did not start (limit {_START_SECONDS:.0f} s): "
                 f"does `npm ci` in worker/ succeed? It said: {words or 'nothing'}"
             )
+
+    def _settings(self) -> dict[str, Any]:
+        """What r2.mjs is told, beside the folder to work in."""
+        return {
+            "bucket": self.bucket,
+            "accessKeyId": self.access_key_id,
+            "secretAccessKey": self.secret_access_key,
+        }
 
     def stop(self) -> None:
         """End the simulator with all its processes and files; safe to call again."""

@@ -14,7 +14,7 @@ const seals = new Map();
 
 export default {
   async email(message, env, ctx) {
-    const token = env.ORIGIN_TOKEN?.trim();
+    const token = tokenOf(env);
     // Not awaited, a rejection would come after the end of the handler, and be an acceptance.
     if (message.rawSize > SIZE_LIMIT) {
       await message.setReject("5.3.4 The message is larger than 25 MiB");
@@ -35,6 +35,15 @@ export default {
     }
   },
 };
+
+function tokenOf(env) {
+  const token = env.ORIGIN_TOKEN?.trim();
+  if (token?.includes(",")) {
+    // drain would take it for two, and every mail for somebody else's.
+    throw new Error("ORIGIN_TOKEN has a comma in it.");
+  }
+  return token;
+}
 
 async function pack(message, env, token) {
   if (env.DRAIN_PUBLIC_KEY) {

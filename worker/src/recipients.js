@@ -12,6 +12,9 @@ const SIZE_LIMIT = 4 * 1024 * 1024;
 const REREAD_MS = 5 * 60 * 1000;
 const LONGEST_AGE_MS = 7 * 24 * 60 * 60 * 1000;
 const CLOCKS_DIFFER_MS = 60 * 60 * 1000;
+// A dot-string (RFC 5321 4.1.2). Quoted, or not in ASCII, one mailbox can be spelled in more
+// ways than two programs agree on.
+const PLAIN_ADDRESS = /^[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9.-]+$/;
 
 /** What one isolate knows of the list. */
 export class Recipients {
@@ -44,8 +47,7 @@ export class Recipients {
   async #isMissing(recipient, list) {
     const address = recipient.toLowerCase();
     const at = address.lastIndexOf("@");
-    // What is not plain ASCII can be spelled in more ways than two programs agree on.
-    if (at < 1 || !/^[!-~]+$/.test(address) || isOld(list) || !(await this.#has(list, address.slice(at)))) {
+    if (!PLAIN_ADDRESS.test(address) || isOld(list) || !(await this.#has(list, address.slice(at)))) {
       return false;
     }
     const local = address.slice(0, at);
