@@ -12,6 +12,7 @@ import pytest
 
 from drain import lock
 from drain.demo.s3 import Fault
+from tests.sealing import KEY, key_files, seal
 from tests.smtp_fake import DROP
 from tests.support import MAIL, House, on_verb
 
@@ -42,6 +43,18 @@ def test_an_empty_bucket_is_a_line_too(house: House) -> None:
     """Silence could be a hang."""
     (line,) = drain(house, "--json", "once").stdout.splitlines()
     assert json.loads(line)["listed"] == 0
+
+
+def test_a_pass_with_nothing_sealed_does_not_load_cryptography(house: House, tmp_path: Path) -> None:
+    """It costs as much as the rest of an idle pass."""
+    script = "import sys; from drain.cli import main; main(['once']); print('cryptography' in sys.modules)"
+    keyed = {"PRIVATE_KEY_FILE": str(key_files(tmp_path, KEY)[0])}
+    for body, loaded in ((None, b"False"), (seal(), b"True")):
+        if body:
+            house.put("sealed", body, metadata={})
+        environ = {**os.environ, **house.environ(**keyed)}
+        done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, timeout=60, check=True)
+        assert done.stdout.strip() == loaded
 
 
 def test_oneshot_makes_bare_drain_end(house: House) -> None:

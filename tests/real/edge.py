@@ -65,6 +65,7 @@ class Message:
 
     Attributes:
         pieces: the lengths of the stream's chunks, over and over; none for one native body.
+        scripted: the chunks come from a stream made in JavaScript, which is none of bytes.
         breaks: the stream ends with an error instead of an end.
         size: what rawSize says; the true length where it is None.
     """
@@ -73,6 +74,7 @@ class Message:
     to: str = "alice@example.test"
     sender: str = "bob@example.net"
     pieces: Sequence[int] = ()
+    scripted: bool = False
     breaks: bool = False
     size: int | None = None
 
@@ -161,6 +163,7 @@ class Edge(R2):
                 "from": message.sender,
                 "rawSize": message.size,
                 "pieces": message.pieces,
+                "scripted": message.scripted,
                 "breaks": message.breaks,
                 "vars": settings,
                 "failing": where.failing,

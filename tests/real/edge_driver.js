@@ -23,7 +23,7 @@ async function email(call, raw, bucket) {
     from: call.from,
     to: call.to,
     headers: new Headers(),
-    raw: stream(raw, call.pieces, call.breaks),
+    raw: call.scripted ? scripted(raw, call.pieces) : stream(raw, call.pieces, call.breaks),
     rawSize: call.rawSize ?? raw.length,
     // Late, as where the message comes by RPC: who does not wait for it has accepted the mail.
     async setReject(words) {
@@ -72,6 +72,17 @@ function stream(raw, pieces, breaks) {
   // A Worker that refuses a mail does not have to read it.
   write(writable.getWriter(), raw, pieces, breaks).catch(() => {});
   return readable;
+}
+
+function scripted(raw, pieces) {
+  return new ReadableStream({
+    start(controller) {
+      for (let begin = 0; begin < raw.length; begin += pieces[0]) {
+        controller.enqueue(raw.slice(begin, begin + pieces[0]));
+      }
+      controller.close();
+    },
+  });
 }
 
 async function write(writer, raw, pieces, breaks) {

@@ -81,7 +81,7 @@ FAULTS = {
     "shows the recipient in base64": ("sealed.js", "metadata: {} }", "metadata: { x: btoa(message.to) } }"),
     "recipient in lower case": _first("message = { ...message, to: message.to.toLowerCase() };"),
     "names without the token": _first("env = { ...env, ORIGIN_TOKEN: undefined };"),
-    "believes any Received line": ("mail.js", r'"\nx-cf-spamh-score:"', r'"\nsubject:"'),
+    "believes any Received line": ("mail.js", r"/\nx-cf-spamh-score:/i", r"/\nsubject:/i"),
     "takes more than 25 MiB": ("index.js", "SIZE_LIMIT = 25 *", "SIZE_LIMIT = 26 *"),
     "says nothing of a failed put": _if_a_put_fails("null"),
     "rejects after a failed put": _if_a_put_fails('message.setReject("4.3.0 Try again later")'),
@@ -98,7 +98,7 @@ FAULTS = {
     "reads the list once": ("recipients.js", "REREAD_MS = 5 *", "REREAD_MS = 5000 *"),
     "one buffer for all mails": (
         "mail.js",
-        "mail.#buffer = new Uint8Array(room + message.rawSize + ROOM_BEHIND);",
+        "mail.#buffer = new Uint8Array(room + message.rawSize + 1 + ROOM_BEHIND);",
         "mail.#buffer = globalThis.buffer ??= new Uint8Array(100_000);",
     ),
     "another label": ("hpke.js", '"eae_prk"', '"eae-prk"'),
@@ -429,6 +429,14 @@ def test_the_same_mail_eight_times_at_once_is_one_object(worker: Worker) -> None
         statuses = list(pool.map(lambda _: worker.edge.post(RAW, ALICE, SENDER, "sealed"), range(8)))
     assert statuses == [200] * 8
     assert worker.only().mail.raw == RAW
+
+
+@pytest.mark.parametrize("size", [None, 1, 10**6])
+def test_a_stream_that_is_none_of_bytes_is_read_too(worker: Worker, size: int | None) -> None:
+    """Cloudflare's is; but no mail shall wait for a runtime that thinks otherwise."""
+    raw = RAW + os.urandom(300_000)
+    assert worker.take(Message(raw, pieces=(65_537,), scripted=True, size=size)).outcome == "accepted"
+    assert worker.only().mail.raw == raw
 
 
 def test_a_mail_whose_stream_breaks_off_is_not_stored(worker: Worker) -> None:

@@ -1,11 +1,13 @@
 // Bytes, as every other file here wants them.
 
+const encoder = new TextEncoder();
+
 export function bytes(text) {
-  return new TextEncoder().encode(text);
+  return encoder.encode(text);
 }
 
 export function hex(buffer) {
-  return Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return new Uint8Array(buffer).toHex();
 }
 
 export function concat(...parts) {

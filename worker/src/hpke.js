@@ -16,14 +16,16 @@ const MODE_BASE = 0;
 const EMPTY = new Uint8Array(0);
 const VERSION = bytes("HPKE-v1");
 const KEM_SUITE = concat(bytes("KEM"), uint16(KEM_X25519));
+const EAE_PRK = labeled(KEM_SUITE, "eae_prk", EMPTY);
+const SHARED_SECRET = labeled(KEM_SUITE, "shared_secret", EMPTY, SECRET_LENGTH);
 
 /** The key to seal for, with everything that depends on the key and *info* alone. */
 export class PublicKey {
   #key;
   #rawKey;
-  #suite;
-  #keyLength;
-  #context;
+  #aes;
+  #keyInfo;
+  #nonceInfo;
   #noSecret;
 
   /**
@@ -34,20 +36,22 @@ export class PublicKey {
   static async import(rawKey, info, keyLength = 32) {
     const self = new PublicKey();
     self.#rawKey = rawKey;
-    self.#keyLength = keyLength;
-    self.#suite = concat(
+    const suite = concat(
       bytes("HPKE"),
       uint16(KEM_X25519),
       uint16(KDF_SHA256),
       uint16(AEAD_OF_KEY_LENGTH[keyLength]),
     );
     self.#key = await crypto.subtle.importKey("raw", rawKey, "X25519", false, []);
-    self.#context = concat(
+    const context = concat(
       [MODE_BASE],
-      await extract(labeled(self.#suite, "psk_id_hash", EMPTY)),
-      await extract(labeled(self.#suite, "info_hash", info)),
+      await extract(labeled(suite, "psk_id_hash", EMPTY)),
+      await extract(labeled(suite, "info_hash", info)),
     );
-    self.#noSecret = await hkdfKey(labeled(self.#suite, "secret", EMPTY));
+    self.#aes = { name: "AES-GCM", length: keyLength * 8 };
+    self.#keyInfo = labeled(suite, "key", context, keyLength);
+    self.#nonceInfo = labeled(suite, "base_nonce", context, NONCE_LENGTH);
+    self.#noSecret = await hkdfKey(labeled(suite, "secret", EMPTY));
     return self;
   }
 
@@ -59,26 +63,19 @@ export class PublicKey {
     ephemeral ??= await crypto.subtle.generateKey("X25519", false, ["deriveBits"]);
     const enc = new Uint8Array(await crypto.subtle.exportKey("raw", ephemeral.publicKey));
     const shared = await this.#encapsulated(ephemeral.privateKey, enc);
-    const [key, nonce] = await Promise.all([
-      this.#scheduled(shared, "key", this.#keyLength),
-      this.#scheduled(shared, "base_nonce", NONCE_LENGTH),
+    const [aes, iv] = await Promise.all([
+      crypto.subtle.deriveKey(hkdf(shared, this.#keyInfo), this.#noSecret, this.#aes, false, ["encrypt"]),
+      crypto.subtle.deriveBits(hkdf(shared, this.#nonceInfo), this.#noSecret, NONCE_LENGTH * 8),
     ]);
-    const aes = await crypto.subtle.importKey("raw", key, "AES-GCM", false, ["encrypt"]);
-    const ciphertext = await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce, additionalData }, aes, plaintext);
+    const ciphertext = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData }, aes, plaintext);
     return { enc, ciphertext };
   }
 
   // Encap(), RFC 9180 4.1. WebCrypto refuses a result of all zeros, as 7.1.4 wants.
   async #encapsulated(privateKey, enc) {
     const dh = await crypto.subtle.deriveBits({ name: "X25519", public: this.#key }, privateKey, 256);
-    const secret = await hkdfKey(labeled(KEM_SUITE, "eae_prk", new Uint8Array(dh)));
-    const context = concat(enc, this.#rawKey);
-    return hkdf(secret, EMPTY, labeled(KEM_SUITE, "shared_secret", context, SECRET_LENGTH), SECRET_LENGTH);
-  }
-
-  // KeySchedule(), RFC 9180 5.1, without a PSK.
-  #scheduled(shared, label, length) {
-    return hkdf(this.#noSecret, shared, labeled(this.#suite, label, this.#context, length), length);
+    const secret = await hkdfKey(concat(EAE_PRK, new Uint8Array(dh)));
+    return crypto.subtle.deriveBits(hkdf(EMPTY, concat(SHARED_SECRET, enc, this.#rawKey)), secret, SECRET_LENGTH * 8);
   }
 }
 
@@ -94,11 +91,11 @@ async function extract(input) {
 }
 
 function hkdfKey(input) {
-  return crypto.subtle.importKey("raw", input, "HKDF", false, ["deriveBits"]);
+  return crypto.subtle.importKey("raw", input, "HKDF", false, ["deriveBits", "deriveKey"]);
 }
 
-function hkdf(key, salt, info, length) {
-  return crypto.subtle.deriveBits({ name: "HKDF", hash: "SHA-256", salt, info }, key, length * 8);
+function hkdf(salt, info) {
+  return { name: "HKDF", hash: "SHA-256", salt, info };
 }
 
 function uint16(number) {

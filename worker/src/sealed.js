@@ -59,8 +59,18 @@ async function nameOf(mail, to, token) {
   if (!token) {
     return hex(await crypto.subtle.digest("SHA-256", text));
   }
-  const key = await crypto.subtle.importKey("raw", bytes(token), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  return hex(await crypto.subtle.sign("HMAC", key, text));
+  return hex(await crypto.subtle.sign("HMAC", await nameKeyOf(token), text));
+}
+
+let nameKey = {};
+
+// Imported once, not for each mail.
+async function nameKeyOf(token) {
+  if (nameKey.token !== token) {
+    const key = await crypto.subtle.importKey("raw", bytes(token), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+    nameKey = { token, key };
+  }
+  return nameKey.key;
 }
 
 // What is not ASCII goes as one RFC 2047 word, which S3 clients expect there.
