@@ -93,6 +93,7 @@ state      where a mail is, and what the ledger knows of it
 opener     object to mail: which kind is it, and what is inside
 sealed     the format of this project's Worker
 mailbridge the format of Mailbridge's
+fields     JSON from strangers
 keys       private keys, their files and their ids
 routing    which addresses to ask the mail server for, in which order
 recipients which mailboxes exist, proven, for the Worker to know

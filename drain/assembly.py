@@ -51,7 +51,7 @@ def opener(config: Config) -> Opener:
     mailbridge = config.mailbridge_private_key_path
     return Opener(
         keys=KeyRing(config.private_key_file, Path(mailbridge).expanduser() if mailbridge else None),
-        tokens=config.origin_tokens,
+        tokens=config.origin_token,
         sealed_only=config.sealed_only,
     )
 

@@ -157,8 +157,12 @@ def _open(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from drain import assembly, show  # noqa: PLC0415 (as above)
 
     path = Path(arguments.object)
-    config, _ = configuration.load(environ, complete=not path.is_file())
-    body, metadata = _object(path, arguments.object, config)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a key can be longer than any file's name
+        is_file = False
+    config, _ = configuration.load(environ, complete=not is_file)
+    body, metadata = _from_file(path) if is_file else _from_bucket(arguments.object, config)
     opener = assembly.opener(config)
     try:
         # A person in doubt may see what drain would not believe.
@@ -175,16 +179,23 @@ def _open(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return os.EX_OK
 
 
-def _object(path: Path, key: str, config: configuration.Config) -> tuple[bytes, Mapping[str, str]]:
-    """The bytes and the metadata of what `drain open` was given."""
+def _from_file(path: Path) -> tuple[bytes, Mapping[str, str]]:
+    """An object's bytes; a file has no metadata."""
+    try:
+        return path.read_bytes(), {}
+    except OSError as error:
+        raise NoInput(f"{path} cannot be read: {error}.") from error
+
+
+def _from_bucket(key: str, config: configuration.Config) -> tuple[bytes, Mapping[str, str]]:
+    """An object's bytes and its metadata."""
     from drain import assembly  # noqa: PLC0415 (as above)
 
-    if path.is_file():
-        try:
-            return path.read_bytes(), {}
-        except OSError as error:
-            raise NoInput(f"{path} cannot be read: {error}.") from error
     bucket = assembly.bucket(config)
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        raise NoInput("The name is not UTF-8, and no object's name is anything else.") from None
     listed = bucket.find(key)
     fetched = None if listed is None else bucket.get(listed)
     if fetched is None:
@@ -201,7 +212,7 @@ def _publish(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         bucket.remove(recipients.KEY)
         print(f"{recipients.KEY} is gone from bucket {config.r2_bucket}; within five minutes nobody is refused.")
         return os.EX_OK
-    if not config.origin_tokens:
+    if not config.origin_token:
         raise ConfigError("ORIGIN_TOKEN is not set; the list is signed with it.", "`drain keygen` makes one.")
     with _locked_ledger(config, log) as ledger:
         seen = ledger.recipients()
@@ -211,7 +222,7 @@ def _publish(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     print(show.recipients_in_words(found))
     if not arguments.dry_run:
         now = datetime.datetime.now(datetime.UTC)
-        body = recipients.document(found, config.origin_tokens[0], now)
+        body = recipients.document(found, config.origin_token[0], now)
         bucket.put(recipients.KEY, body, "text/plain")
         print(f"Published as {recipients.KEY} in bucket {config.r2_bucket}; the Worker believes it for 7 days.")
     return os.EX_OK
@@ -230,6 +241,8 @@ def _ledger_rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -
         f"{rebuilt.adopted} mails taken over from {config.processed_prefix}, {rebuilt.known} were known already,"
         f" {rebuilt.unreadable} could not be opened."
     )
+    if rebuilt.keyless:
+        print(f"{rebuilt.keyless} of these for want of a key: put it into place and run this again.", file=sys.stderr)
     return os.EX_OK
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from drain import envfile
 from drain.errors import ConfigError
 from drain.setting import (
+    PEM_BEGIN,
     Secret,
     Setting,
     account_id,
@@ -33,6 +34,7 @@ from drain.setting import (
     setting,
     size,
     text,
+    tokens,
     url,
     whole,
     words,
@@ -65,8 +67,8 @@ class Config:
     private_key_file: tuple[Path, ...] = setting(
         paths, "Private key that opens sealed mail, or several with colons; `drain keygen` makes one."
     )
-    origin_token: Secret = setting(
-        Secret,
+    origin_token: tuple[Secret, ...] = setting(
+        tokens,
         "What the Worker seals into each mail to show that it is from it; two, with a comma, while it is changed.",
         secret=True,
     )
@@ -145,15 +147,10 @@ class Config:
     @property
     def catch_all(self) -> str:
         """The catch-all's full address; "" for none."""
-        if self.inject_rcpt.lower() == "none":
+        if self.inject_rcpt.strip().lower() == "none":
             return ""
         address = self.inject_rcpt or "inbox"
         return address if "@" in address else f"{address}@{self.mail_domain[0]}"
-
-    @property
-    def origin_tokens(self) -> tuple[Secret, ...]:
-        """The tokens; the first is the one in use."""
-        return tuple(Secret(part.strip()) for part in self.origin_token.reveal().split(",") if part.strip())
 
     @property
     def sealed_only(self) -> bool:
@@ -210,11 +207,15 @@ def _unknown_names(path: Path, names: Mapping[str, str]) -> list[str]:
 
 def _from_file(setting: Setting, path: str, said_by: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+        content = Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{said_by} names {path}, which cannot be read: {error}.", f"Put the value of {setting.name} there."
         ) from error
+    if not content:
+        # Taken for "not set" it would turn off what the secret protects.
+        raise ConfigError(f"{said_by} names {path}, which is empty.", f"Put the value of {setting.name} there.")
+    return content
 
 
 def _find(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str]) -> str:
@@ -251,7 +252,7 @@ def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[st
     try:
         return setting.parse(text)
     except ValueError as error:
-        shown = "" if setting.secret else f" {clean(text)!r}"
+        shown = "" if setting.secret or PEM_BEGIN in text else f" {clean(text)!r}"
         raise ConfigError(f"{setting.name}{shown} is not right: it wants {error}.") from error
 
 
@@ -301,10 +302,10 @@ def _check_together(config: Config) -> None:
             "Use https://; http:// is for loopback.",
         )
     prefixes = [config.pending_prefix, config.processed_prefix, config.quarantine_prefix]
+    if any("config/".startswith(prefix) or prefix.startswith("config/") for prefix in prefixes):
+        raise ConfigError("PENDING_PREFIX, PROCESSED_PREFIX and QUARANTINE_PREFIX must leave config/ alone.")
     if any(a is not b and b.startswith(a) for a in prefixes for b in prefixes):
         raise ConfigError("PENDING_PREFIX, PROCESSED_PREFIX and QUARANTINE_PREFIX must not lie within each other.")
-    if len(config.origin_tokens) > 2:
-        raise ConfigError("ORIGIN_TOKEN has more than two tokens.", "A token has no comma in it; two are for a change.")
     if config.catch_all and domain_key(config.catch_all.rpartition("@")[2]) not in config.mail_domain:
         raise ConfigError(
             f"INJECT_RCPT {clean(config.catch_all)!r} is not in MAIL_DOMAIN.",

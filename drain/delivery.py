@@ -48,6 +48,14 @@ class Prefixes:
 
 
 @dataclass(frozen=True)
+class NoKey:
+    """What was known when no key opened an object: the key files as they were, and the key in doubt."""
+
+    keys: KeyState
+    suspect: str
+
+
+@dataclass(frozen=True)
 class Delivery:
     """What every mail of a pass shares; `deliver` may be called from several threads."""
 
@@ -62,8 +70,8 @@ class Delivery:
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    # Versions that no key opened, with the key files as they were: fetched and reported once.
-    no_key: dict[ListedObject, KeyState] = field(default_factory=dict)
+    # Versions that no key opened, so that they are fetched and reported once.
+    no_key: dict[ListedObject, NoKey] = field(default_factory=dict)
     # The same mail can lie under two keys. Striped, so that they need no tidying;
     # taken before a session, never after.
     _stripes: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
@@ -77,7 +85,7 @@ class Delivery:
         """
         if row is not None and row.state is State.DELIVERED:
             return self._settle(listed, row.identity, Outcome.MOVED, row)
-        if listed in self.no_key and self.no_key[listed] == self.opener.state:
+        if self._still_has_no_key(listed):
             return Result(Outcome.NO_KEY, listed.key)
         if listed.size > OBJECT_LIMIT:
             return self._set_aside_unopened(listed)
@@ -93,14 +101,15 @@ class Delivery:
     def _open(self, fetched: FetchedObject) -> Result:
         listed = fetched.version
         self.step(Step.FETCHED, listed.key)
+        keys = self.opener.state
         try:
             opened = self.opener.open(fetched.body, fetched.metadata)
         except KeyMissing as error:
-            return self._no_key(fetched, error)
+            return self._no_key(fetched, error, keys)
         except NotMail as error:
             return self._not_mail(fetched, error.reason, str(error))
-        if opened.key and self.ledger.key_proven(opened.key):
-            self.no_key.clear()  # what that key does not open is damaged
+        if opened.key:
+            self.ledger.key_proven(opened.key, listed.last_modified.timestamp())
         self.step(Step.OPENED, opened.mail.identity)
         with self._stripes[int(opened.mail.identity[:8], 16) % len(self._stripes)]:
             return self._deliver_opened(fetched, opened.mail)
@@ -226,14 +235,15 @@ class Delivery:
 
     def _not_mail(self, fetched: FetchedObject, reason: str, words: str) -> Result:
         recipient, sender = envelope_of(fetched.metadata)
-        mail = Mail(fetched.body, recipient, sender)
+        mail = Mail(fetched.body, recipient, sender, aside=reason)
         return self._set_aside(fetched.version, mail, reason, words, fetched.metadata)
 
-    def _no_key(self, fetched: FetchedObject, error: KeyMissing) -> Result:
-        """It waits, unless the key that failed has opened others: then it is damaged."""
-        if error.suspect and self.ledger.is_key_proven(error.suspect):
-            return self._not_mail(fetched, "damaged", f"{error} It opened others, so this one was changed.")
-        self.no_key[fetched.version] = self.opener.state
+    def _no_key(self, fetched: FetchedObject, error: KeyMissing, keys: KeyState) -> Result:
+        """It waits, unless the key that failed has opened others since: then it is damaged."""
+        written_at = fetched.version.last_modified.timestamp()
+        if error.suspect and self.ledger.is_key_proven(error.suspect, written_at):
+            return self._not_mail(fetched, "damaged", f"{error} It opened later ones, so this one was changed.")
+        self.no_key[fetched.version] = NoKey(keys, error.suspect)
         result = Result(Outcome.NO_KEY, fetched.version.key, words=str(error))
         self.log.notice("mail", state=result.outcome.value, object=result.key, message=result.words)
         return result
@@ -288,6 +298,12 @@ class Delivery:
         return True
 
     # -- questions --
+
+    def _still_has_no_key(self, listed: ListedObject) -> bool:
+        known = self.no_key.get(listed)
+        if known is None or known.keys != self.opener.state:
+            return False
+        return not (known.suspect and self.ledger.is_key_proven(known.suspect, listed.last_modified.timestamp()))
 
     def _processed_name(self, identity: str, key: str) -> str:
         return moved_name(self.prefixes.processed, identity, key, self.prefixes.pending)

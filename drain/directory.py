@@ -23,7 +23,14 @@ from drain.text import clean
 
 _COMMAND_SECONDS = 30
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")  # where Postfix's commands are, and cron does not look
-_RECIPIENT_MAPS = ("virtual_mailbox_maps", "virtual_alias_maps", "local_recipient_maps", "relay_recipient_maps")
+_RECIPIENT_MAPS = (
+    "virtual_mailbox_maps",
+    "virtual_alias_maps",
+    "local_recipient_maps",
+    "relay_recipient_maps",
+    "canonical_maps",
+    "recipient_canonical_maps",
+)
 # postmap(1) -s reads these from end to end; others answer questions only.
 _LISTABLE = frozenset({"btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash"})
 # They name nobody: `static` says yes to all, which RCPT shows, and `fail` is out of order on purpose.

@@ -40,11 +40,13 @@ def first(place: Place) -> str:
     if len(place.files) > 1:
         raise ConfigError(f"PRIVATE_KEY_FILE names {len(place.files)} files, and none is there.", "Name one.")
     path = place.files[0] if place.files else place.folder / _NAME
+    token = place.folder / _TOKEN_NAME
     made = _made(path)
     settings, commands = [f"PRIVATE_KEY_FILE={shlex.quote(str(path))}"], [_secret("DRAIN_PUBLIC_KEY", made.public)]
     if not place.has_token:
-        token = place.folder / _TOKEN_NAME
-        write_new(token, secrets.token_hex(_TOKEN_BYTES).encode() + b"\n", 0o600)
+        # One that is there is from an earlier time, and perhaps the Worker has it.
+        if not token.exists():
+            write_new(token, secrets.token_hex(_TOKEN_BYTES).encode() + b"\n", 0o600)
         settings.append(f"ORIGIN_TOKEN_FILE={shlex.quote(str(token))}")
         commands.append(_secret("ORIGIN_TOKEN", token))
     return f"""\
@@ -115,7 +117,7 @@ def _joined(paths: tuple[Path, ...]) -> str:
 
 
 def _secret(name: str, path: Path) -> str:
-    return f"npx wrangler secret put {name} < {shlex.quote(str(path))}"
+    return f"npx wrangler@4 secret put {name} < {shlex.quote(str(path))}"
 
 
 def _indented(lines: list[str]) -> str:

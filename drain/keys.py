@@ -10,6 +10,7 @@ has changed, so that a key put into place is used without a restart.
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 KEY_ID_BYTES = 8
+_LARGEST_KEY = 65536
 
 # A file as it was when it was read: another means that it has to be read again.
-State = tuple[tuple[str, int, int, int] | None, ...]
+State = tuple[tuple[int, int, int, int] | None, ...]
 
 
 class KeyRing:
@@ -134,40 +136,62 @@ def make(path: Path) -> tuple["X25519PrivateKey", Path]:
     """Makes a key pair: the private key at *path* (0600), the public one beside it; the key and that place.
 
     Raises:
-        ConfigError: something is there already, or the place cannot be written to.
+        ConfigError: something is there already, or the place cannot be written to; then nothing is made.
     """
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
 
+    if ":" in str(path):
+        raise ConfigError(f"{path} has a colon in it, which stands between two keys in PRIVATE_KEY_FILE.")
+    public_path = path.with_suffix(".pub.pem")
+    for taken in (path, public_path):
+        if taken.exists():
+            raise _there_already(taken)
     key = X25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    public_path = path.with_suffix(".pub.pem")
     write_new(path, private, 0o600)
-    write_new(public_path, public, 0o644)
+    try:
+        write_new(public_path, public, 0o644)
+    except ConfigError:
+        path.unlink()  # nobody can have sealed for it yet
+        raise
     return key, public_path
 
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
-    """Writes a file that must not be there yet, and waits until it is on the disk.
+    """Writes a file that must not be there yet, and waits until it is on the disk; the whole of it or none.
 
     Raises:
         ConfigError: it is there, or cannot be written.
     """
     if path.exists():
-        raise ConfigError(f"{path} is there already, and is left as it is.")
+        raise _there_already(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # EXCL for whatever comes between this and the question above.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}.") from error
+
+
+def _there_already(path: Path) -> ConfigError:
+    return ConfigError(f"{path} is there already, and is left as it is.", "Move it away if it is not in use.")
 
 
 def _read(path: Path) -> object:
@@ -176,7 +200,10 @@ def _read(path: Path) -> object:
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     try:
-        content = path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ConfigError(f"The key {path} is not a file.")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_KEY)
     except OSError as error:
         raise ConfigError(f"The key {path} cannot be read: {error}.") from error
     load = serialization.load_pem_private_key if b"-----BEGIN" in content else serialization.load_der_private_key
@@ -189,9 +216,10 @@ def _read(path: Path) -> object:
         raise ConfigError(f"{path} holds no private key (PKCS #8, PEM or DER).") from error
 
 
-def _state_of(path: Path) -> tuple[str, int, int, int] | None:
+def _state_of(path: Path) -> tuple[int, int, int, int] | None:
     try:
         about = path.stat()
     except OSError:
         return None
-    return str(path), about.st_ino, about.st_mtime_ns, about.st_size
+    # ctime: also a chown that lets us read it is a change.
+    return about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size

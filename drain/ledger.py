@@ -248,19 +248,17 @@ class Ledger:
             self._db.execute("INSERT OR REPLACE INTO note VALUES ('pruned_at', ?)", (str(now),))
             return self.prune(before)
 
-    def is_key_proven(self, key: str) -> bool:
-        """Whether the key of that name has opened an object."""
+    def is_key_proven(self, key: str, written_at: float) -> bool:
+        """Whether the key of that name has opened an object that was written then or later."""
         with self._translated(), self._lock:
-            found = self._db.execute("SELECT 1 FROM note WHERE name = ?", (f"key {key}",)).fetchone()
-        return found is not None
+            found = self._db.execute("SELECT value FROM note WHERE name = ?", (f"key {key}",)).fetchone()
+        return found is not None and written_at <= float(found[0])
 
-    def key_proven(self, key: str) -> bool:
-        """Notes that the key of that name has opened an object; whether that is news."""
-        if self.is_key_proven(key):
-            return False
-        with self._writing():
-            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, 'opened an object')", (f"key {key}",))
-        return True
+    def key_proven(self, key: str, written_at: float) -> None:
+        """Notes that the key of that name has opened an object that was written then."""
+        if not self.is_key_proven(key, written_at):
+            with self._writing():
+                self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (f"key {key}", str(written_at)))
 
     def recipients(self) -> set[str]:
         """The envelope recipients of all mail that was delivered, in lower case."""

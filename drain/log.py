@@ -80,7 +80,7 @@ class Log:
         if self._addresses:
             return clean(value)
         # An address can look like anything; where one stands is known.
-        return "(address)" if key in _ADDRESS_FIELDS and value else clean(without_addresses(value))
+        return "(address)" if key in _ADDRESS_FIELDS and value else without_addresses(clean(value))
 
     def debug(self, name: str, **fields: Field) -> None:
         """A step, for finding faults."""

@@ -18,11 +18,16 @@ _USUAL_HEADER_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*:")
 
 @dataclass(frozen=True)
 class Mail:
-    """One message for one recipient."""
+    """One message for one recipient.
+
+    ``aside`` says why the bytes are no mail, where that is so: then they have an
+    identity of their own, and the mail of the same bytes keeps its own.
+    """
 
     raw: bytes
     recipient: str
     sender: str
+    aside: str = ""
 
     @cached_property
     def identity(self) -> str:
@@ -33,7 +38,8 @@ class Mail:
         """
         digest = hashlib.sha256(self.raw).digest()
         recipient = self.recipient.lower().encode("utf-8", "surrogatepass")
-        return hashlib.sha256(digest + recipient).hexdigest()
+        aside = b"\0" + self.aside.encode() if self.aside else b""
+        return hashlib.sha256(digest + recipient + aside).hexdigest()
 
 
 def begins_with_header_field(raw: bytes) -> bool:

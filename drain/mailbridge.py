@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drain.errors import KeyMissing, NotMail
-from drain.sealed import json_object, text_of
+from drain.fields import flat_object, text_of
+from drain.text import clean
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -65,9 +66,11 @@ def open_mailbridge(body: bytes, key: "RSAPrivateKey") -> Bridged:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
     from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
 
-    values = json_object(body, "it")
+    values = flat_object(body, "it")
     if (version := text_of(values, "version")) != _VERSION or text_of(values, "algorithm") != _ALGORITHM:
-        raise NotMail("unknown-version", f"It is Mailbridge's, in version {version!r}, which this drain cannot open.")
+        raise NotMail(
+            "unknown-version", f"It is Mailbridge's, in version {clean(version, 20)}, which this drain cannot open."
+        )
     wrapped, iv, ciphertext = (_base64_of(values, name) for name in ("wrappedKey", "iv", "ciphertext"))
     try:
         content_key = key.decrypt(wrapped, OAEP(MGF1(SHA256()), SHA256(), None))
@@ -85,18 +88,18 @@ def open_mailbridge(body: bytes, key: "RSAPrivateKey") -> Bridged:
 
 def _contents(content: bytes) -> Bridged:
     """The parts of what was sealed; it can be anybody's work, since the public key is no secret."""
-    inside = json_object(content, "what it holds")
+    inside = flat_object(content, "what it holds")
     return Bridged(
         recipient=text_of(inside, "to"),
         sender=text_of(inside, "from", optional=True),
         received=text_of(inside, "receivedAt", optional=True),
         ip=text_of(inside, "senderIp", optional=True),
-        raw=text_of(inside, "raw").encode("utf-8"),
+        raw=text_of(inside, "raw", limit=None).encode("utf-8"),
     )
 
 
 def _base64_of(values: Mapping[str, Any], name: str) -> bytes:
-    text = text_of(values, name)
+    text = text_of(values, name, limit=None)
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

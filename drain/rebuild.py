@@ -17,11 +17,12 @@ _OUR_NAME = re.compile(r"([0-9a-f]{64})-")
 
 @dataclass
 class Rebuilt:
-    """How many mails were taken over, were known already, or could not be opened."""
+    """How many mails were taken over, were known already, or could not be opened (some of these for want of a key)."""
 
     adopted: int = 0
     known: int = 0
     unreadable: int = 0
+    keyless: int = 0
 
 
 def rebuild(bucket: Bucket, opener: Opener, processed_prefix: str, ledger: Ledger, now: float) -> Rebuilt:
@@ -29,7 +30,11 @@ def rebuild(bucket: Bucket, opener: Opener, processed_prefix: str, ledger: Ledge
     result = Rebuilt()
     for page in bucket.pages(processed_prefix):
         for listed in page:
-            identity, recipient = _identify(bucket, opener, processed_prefix, listed)
+            try:
+                identity, recipient = _identify(bucket, opener, processed_prefix, listed)
+            except KeyMissing:
+                identity, recipient = None, ""
+                result.keyless += 1
             if identity is None:
                 result.unreadable += 1
             elif ledger.adopt(identity, recipient, listed.size, listed.last_modified.timestamp(), now):
@@ -47,6 +52,6 @@ def _identify(bucket: Bucket, opener: Opener, prefix: str, listed: ListedObject)
         return None, ""
     try:
         mail = opener.open(fetched.body, fetched.metadata).mail
-    except (NotMail, KeyMissing):
+    except NotMail:
         return None, ""
     return mail.identity, mail.recipient

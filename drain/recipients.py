@@ -24,8 +24,10 @@ KEY = "config/recipients"
 _FIRST_LINE = "drain recipients v1\n"
 _HASH_DIGITS = 32
 _SALT_BYTES = 16
-# What Postfix's recipient_delimiter can be, beside `+`, which is drain's own.
-_DELIMITERS = "-_.=#"
+# What can be a recipient_delimiter of Postfix's and stand in an address that the Worker asks about.
+_PUNCTUATION = "!#$%&'*+-./=?^_`{|}~"
+# The Worker reads the list with the CPU time of a mail, of which a free plan has 10 ms.
+MOST_NAMES = 2000
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,23 @@ def _unclear(address: str, words: str) -> MailServerUnavailable:
 def prove(router: Router, names: Iterable[str], ask: Ask) -> Recipients:
     """Which of the names are mailboxes, or lead to one as *router* has it.
 
-    A name without a domain is asked for at every mail domain. One that is not
-    ASCII is left out: such recipients the Worker lets through. A mailbox that is
-    full or out of order just now is there.
+    A name without a domain is asked for at every mail domain, and ``name+anything``
+    also as ``name``. One that is not ASCII is left out: such recipients the
+    Worker lets through. A mailbox that is full or out of order just now is there.
 
     Raises:
         MailServerUnavailable: the server does not say whether it has a catch-all.
+        ConfigError: there are more mailboxes than the Worker can know.
     """
+    asked = {address for address in _at_our_domains(router, names) if address.isascii()}
+    asked |= {_base(address) for address in asked}
     addresses = {
-        address
-        for address in _at_our_domains(router, names)
-        if address.isascii() and any(ask(candidate.address) is not False for candidate in _own(router, address))
+        address for address in asked if any(ask(candidate.address) is not False for candidate in _own(router, address))
     }
+    # Who has the base has all of its plus addresses.
+    addresses = {address for address in addresses if _base(address) == address or _base(address) not in addresses}
+    if len(addresses) > MOST_NAMES:
+        raise ConfigError(f"There are {len(addresses)} mailboxes; the Worker can know {MOST_NAMES}.")
     catch_alls = [router.catch_all] if router.catch_all and _certainly(ask, router.catch_all) else []
     closed = set()
     for domain in router.domains:
@@ -100,7 +107,7 @@ def prove(router: Router, names: Iterable[str], ask: Ask) -> Recipients:
     return Recipients(
         addresses=frozenset(addresses),
         domains=frozenset() if router.catch_all in catch_alls else frozenset(closed),
-        delimiters="+" + "".join(letter for letter in _DELIMITERS if _is_delimiter(letter, addresses, closed, ask)),
+        delimiters=_delimiters(addresses, closed, ask),
         catch_alls=tuple(catch_alls),
     )
 
@@ -161,13 +168,30 @@ def _own(router: Router, address: str) -> list[Candidate]:
     return [candidate for candidate in router.candidates(address) if candidate.why != "catch-all"]
 
 
-def _is_delimiter(letter: str, addresses: Iterable[str], closed: set[str], ask: Ask) -> bool:
-    """Whether the server takes ``name<letter>anything`` for ``name``, tried on one mailbox of its own."""
-    for address in sorted(addresses):
-        local, _, domain = address.rpartition("@")
-        if domain in closed and ask(address):
-            return ask(f"{local}{letter}{secrets.token_hex(8)}@{domain}") is not False
-    return False
+def _base(address: str) -> str:
+    local, _, domain = address.rpartition("@")
+    base = local.partition("+")[0]
+    return f"{base}@{domain}" if base else address
+
+
+def _delimiters(addresses: Iterable[str], closed: set[str], ask: Ask) -> str:
+    """The letters after which the server takes anything for the name before them, and ``+``, which is drain's.
+
+    Tried at one mailbox of each domain. Postfix cuts a name at the first such
+    letter, so it has to be a mailbox with none in its own name; without one,
+    any letter may be a delimiter.
+    """
+    letters = {"+"}
+    for domain in sorted(closed):
+        here = sorted(address for address in addresses if address.endswith(f"@{domain}") and ask(address))
+        plain = [address for address in here if not set(_PUNCTUATION) & set(address.rpartition("@")[0])]
+        if plain:
+            local = plain[0].rpartition("@")[0]
+            probe = secrets.token_hex(8)
+            letters |= {mark for mark in _PUNCTUATION if ask(f"{local}{mark}{probe}@{domain}") is not False}
+        elif here:
+            letters |= set(_PUNCTUATION)
+    return "".join(sorted(letters))
 
 
 def _certainly(ask: Ask, address: str) -> bool:

@@ -51,8 +51,9 @@ class Router:
 
     def _all(self, recipient: str) -> Iterator[Candidate]:
         local, _, domain = recipient.rpartition("@")
-        domain = domain_key(domain)
-        if is_sendable(recipient) and domain in self.domains and not _ROUTES_ON & set(local):
+        # First, since it bounds the length of what comes after.
+        ours = is_sendable(recipient) and not _ROUTES_ON & set(local)
+        if ours and (domain := domain_key(domain)) in self.domains:
             base, plus, _ = local.partition("+")
             if target := self._alias(local, domain):
                 yield Candidate(target, "alias")

@@ -9,12 +9,12 @@ HPKE (RFC 9180), base mode, single shot, with X25519, HKDF-SHA256 and AES-256-GC
 info is ``drain sealed v1`` and the key id.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drain.errors import KeyMissing, NotMail
+from drain.fields import damaged, small_object, text_of
 from drain.keys import KEY_ID_BYTES
 
 if TYPE_CHECKING:
@@ -65,16 +65,16 @@ def open_sealed(body: bytes, keys: "Mapping[bytes, X25519PrivateKey]") -> Sealed
             "unknown-version", f"It is sealed in version {version} of the format, which this drain cannot open."
         )
     if len(body) < _SHORTEST:
-        raise _damaged(f"it was cut off after {len(body)} bytes")
+        raise damaged(f"it was cut off after {len(body)} bytes")
     key_id = body[_HEAD - KEY_ID_BYTES : _HEAD]
     if key_id in keys:
         plaintext = _decrypt(body, keys, key_id)
         if plaintext is None:
-            raise _damaged("it was changed or cut off after it was sealed")
+            raise damaged("it was changed or cut off after it was sealed")
         return _unpack(plaintext)
     # An id with a damaged bit looks like a key that is missing, which would wait for ever.
     if any(_decrypt(body, keys, own) is not None for own in keys):
-        raise _damaged("its key id was changed after it was sealed")
+        raise damaged("its key id was changed after it was sealed")
     raise KeyMissing(f"It is sealed for the key {key_id.hex()}, which is not here.")
 
 
@@ -94,50 +94,13 @@ def _unpack(plaintext: bytes) -> Sealed:
     """The parts of what was sealed; it can be anybody's work, since the public key is no secret."""
     start = _LENGTH_BYTES + int.from_bytes(plaintext[:_LENGTH_BYTES], "big")
     if start > len(plaintext):
-        raise _damaged(f"its header would end at byte {start} of {len(plaintext)}")
-    header = json_object(plaintext[_LENGTH_BYTES:start], "its header")
+        raise damaged(f"its header would end at byte {start} of {len(plaintext)}")
+    header = small_object(plaintext[_LENGTH_BYTES:start], "its header")
     return Sealed(
         recipient=text_of(header, "to"),
-        sender=text_of(header, "from"),
+        sender=text_of(header, "from", optional=True),
         received=text_of(header, "received"),
         ip=text_of(header, "ip", optional=True),
         token=text_of(header, "token", optional=True),
         raw=plaintext[start:],
     )
-
-
-def json_object(encoded: bytes, what: str) -> dict[str, Any]:
-    """The JSON object (RFC 8259) in *encoded*.
-
-    Raises:
-        NotMail: it is none.
-    """
-    try:
-        value = json.loads(encoded.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise _damaged(f"{what} is not JSON") from None
-    if not isinstance(value, dict):
-        raise _damaged(f"{what} is not a JSON object")
-    return value
-
-
-def text_of(values: Mapping[str, Any], name: str, *, optional: bool = False) -> str:
-    """The string under *name*; "" for null or nothing where it is *optional*.
-
-    Raises:
-        NotMail: it is something else.
-    """
-    value = values.get(name)
-    if optional and value is None:
-        return ""
-    if not isinstance(value, str):
-        raise _damaged(f"it has no {name}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:  # half a character: JSON's \ud800
-        raise _damaged(f"its {name} is no text") from None
-    return value
-
-
-def _damaged(how: str) -> NotMail:
-    return NotMail("damaged", f"It is sealed, but {how}.")

@@ -57,7 +57,17 @@ def setting(
     return field(metadata=metadata)
 
 
+_TOKEN = frozenset(map(chr, range(ord(" "), ord("~") + 1))) - {","}
+
 # -- parsers: text in, value out; ValueError says what would be right --
+
+
+def tokens(value: str) -> tuple[Secret, ...]:
+    """One or two secrets, with a comma between."""
+    parts = [part.strip() for part in value.split(",")] if value else []
+    if len(parts) > 2 or not all(part and set(part) <= _TOKEN for part in parts):
+        raise ValueError("one token of printable ASCII, or two with a comma between")
+    return tuple(map(Secret, parts))
 
 
 def text(value: str) -> str:
@@ -167,8 +177,13 @@ def path(value: str) -> Path:
     return Path(value).expanduser()
 
 
+PEM_BEGIN = "-----BEGIN"
+
+
 def paths(value: str) -> tuple[Path, ...]:
     """Paths with colons between."""
+    if PEM_BEGIN in value:
+        raise ValueError("the path of the key, not the key")
     return tuple(path(part) for part in value.split(":") if part)
 
 
@@ -187,9 +202,15 @@ def url(value: str) -> str:
     return value.rstrip("/")
 
 
+# RFC 5894 7.2: IDNA 2003, which Python has, maps them away; IDNA 2008, and the domain's owner, does not.
+_DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")
+
+
 def domain_key(domain: str) -> str:
     """The one form in which domains are compared: lower case, IDNA A-labels, no final dot."""
     name = domain.strip().rstrip(".").lower()
+    if _DEVIATIONS & set(name):
+        return name  # Python's codec would make another domain of it
     try:
         return name.encode("idna").decode("ascii")
     except UnicodeError:
@@ -200,7 +221,7 @@ def domains(value: str) -> tuple[str, ...]:
     """Mail domains, in the form that `domain_key` gives them."""
     names = tuple(domain_key(part) for part in value.split(",") if part.strip())
     if not names or any("@" in name or " " in name or not name.isascii() for name in names):
-        raise ValueError("one mail domain, or several with commas between")
+        raise ValueError("one mail domain, or several with commas between (in its xn-- form where it has \u00df)")
     return names
 
 

@@ -82,7 +82,9 @@ def mail(shown: Mail, stream: TextIO) -> None:
         stream.buffer.flush()
         return
     for line in shown.raw.decode("utf-8", "replace").expandtabs(4).splitlines():
-        print(clean(line, limit=len(line)), file=stream)
+        # Not every terminal has all letters.
+        shown_line = clean(line, limit=len(line)).encode(stream.encoding, "replace")
+        stream.buffer.write(shown_line + b"\n")
 
 
 def recipients_in_words(found: Recipients) -> str:
@@ -90,8 +92,9 @@ def recipients_in_words(found: Recipients) -> str:
     lines = [clean(address) for address in sorted(found.addresses)]
     lines += [f"{clean(address)} takes whatever is sent." for address in found.catch_alls]
     if found.domains:
-        endings = ", ".join(f"name{letter}anything" for letter in found.delimiters)
-        lines.append(f"These, also as {endings}. Anybody else at {', '.join(sorted(found.domains))} is refused.")
+        letters = " ".join(found.delimiters)
+        lines.append(f"These, also with anything after {letters} in the name.")
+        lines.append(f"Anybody else at {', '.join(sorted(found.domains))} is refused.")
     else:
         lines.append("Nobody is refused. (INJECT_RCPT=none: drain then has no catch-all.)")
     return "\n".join(lines)

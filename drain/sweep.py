@@ -19,10 +19,9 @@ from pathlib import Path
 from drain import lock, stamp
 from drain.bucket import Bucket, ListedObject, moved_name
 from drain.crew import Crew
-from drain.delivery import Delivery, Prefixes
+from drain.delivery import Delivery, NoKey, Prefixes
 from drain.errors import BucketRefused, BucketUnavailable, DrainError
 from drain.inject import Session
-from drain.keys import State as KeyState
 from drain.ledger import Ledger, Version, version_of
 from drain.log import Log
 from drain.opener import Opener
@@ -97,7 +96,7 @@ class Sweep:
     sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen; None: not looked yet.
     _unfinished: bool | None = None
-    _no_key: dict[ListedObject, KeyState] = field(default_factory=dict)
+    _no_key: dict[ListedObject, NoKey] = field(default_factory=dict)
 
     def run(self) -> Summary:
         """Makes one pass. What ends it early is in the summary's ``error``, not raised."""
@@ -146,8 +145,11 @@ class Sweep:
             )
             work = _Pass(self, delivery, summary)
             unseen = ledger.unfinished()
-            complete = work.feed(pages, unseen)
+            forgotten = set(self._no_key)
+            complete = work.feed(pages, unseen, forgotten)
             if complete:
+                for version in forgotten:
+                    self._no_key.pop(version, None)
                 self._account_for(unseen, ledger, summary)
             ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
             self._unfinished = bool(ledger.unfinished())
@@ -156,11 +158,14 @@ class Sweep:
                 reasons = ", ".join(f"{number} {reason}" for reason, number in summary.asided.items())
                 self.log.alert(
                     "quarantine",
-                    message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary)}",
+                    message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary, self.router.catch_all)}",
                 )
 
-            for words, number in summary.keyless.items():
-                self.log.alert("no-key", mails=number, message=f"{words} Such mail waits in the bucket.")
+            if summary.keyless:
+                (words, _), *others = summary.keyless.most_common()
+                more = f" And {len(others)} other reasons like it." if others else ""
+                waits = "Such mail waits in the bucket."
+                self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
@@ -194,10 +199,12 @@ class Sweep:
             )
 
 
-def _hint(summary: Summary) -> str:
+def _hint(summary: Summary, catch_all: str) -> str:
     """Refusals at RCPT, catch-all included, are seldom the mail's fault."""
     if not {"no-mailbox", "recipient-refused"} & set(summary.asided):
         return ""
+    if not catch_all:
+        return " There is no catch-all (INJECT_RCPT=none). Does the mail server have the domains in MAIL_DOMAIN?"
     return " Does the mail server have the domains in MAIL_DOMAIN, and the mailbox in INJECT_RCPT?"
 
 
@@ -214,13 +221,18 @@ class _Pass:
         self.error: DrainError | None = None
         self.refused: BucketRefused | None = None
 
-    def feed(self, pages: Iterable[list[ListedObject]], unseen: dict[Version, str]) -> bool:
-        """Hands every listed object to the crew, and waits for it; whether the LIST came to its end."""
+    def feed(
+        self, pages: Iterable[list[ListedObject]], unseen: dict[Version, str], forgotten: set[ListedObject]
+    ) -> bool:
+        """Hands every listed object to the crew, and waits for it; whether the LIST came to its end.
+
+        Takes out of *unseen* and *forgotten* what is listed.
+        """
         sweep = self._sweep
         crew = Crew(sweep.concurrency, sweep.memory_budget, self._deliver, self._halted)
         complete = False
         try:
-            complete = self._submit_all(pages, unseen, crew)
+            complete = self._submit_all(pages, unseen, forgotten, crew)
         finally:
             crew.finish()
             # Asked to stop: let mails in hand finish, then break the sessions. What is
@@ -236,6 +248,7 @@ class _Pass:
         self,
         pages: Iterable[list[ListedObject]],
         unseen: dict[Version, str],
+        forgotten: set[ListedObject],
         crew: Crew[tuple[ListedObject, Row | None]],
     ) -> bool:
         for page in pages:
@@ -243,6 +256,7 @@ class _Pass:
             self._sweep.on_listed(self._summary.listed)
             for listed in sorted(page, key=lambda entry: entry.last_modified):
                 unseen.pop(version_of(listed), None)
+                forgotten.discard(listed)
                 row = self._delivery.ledger.find_by_object(listed)
                 if row is not None and self._delivery.not_due(row):
                     self._count(Result(Outcome.WAITING, listed.key, row.recipient, words=row.words or ""))

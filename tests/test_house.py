@@ -24,7 +24,7 @@ LAYERS = [
     ["directory", "ledger", "opener", "routing", "sessions", "notify", "stamp", "lock"],
     ["bucket", "inject", "log", "mailbridge", "outcome", "state"],
     ["config", "login", "s3errors", "sealed"],
-    ["envfile", "keys", "mail", "setting"],
+    ["envfile", "fields", "keys", "mail", "setting"],
     ["errors", "text"],
 ]
 RANK = {name: row for row, names in enumerate(LAYERS) for name in names}

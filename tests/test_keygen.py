@@ -23,8 +23,8 @@ def test_the_first_key_comes_with_a_token_and_with_the_commands_that_set_both(pl
     words = keygen.first(place)
     key, token = place.folder / "drain-key.pem", place.folder / "origin-token"
     assert key_id(read_x25519(key)).hex() in words
-    assert f"npx wrangler secret put DRAIN_PUBLIC_KEY < {place.folder}/drain-key.pub.pem\n" in words
-    assert f"npx wrangler secret put ORIGIN_TOKEN < {token}\n" in words
+    assert f"npx wrangler@4 secret put DRAIN_PUBLIC_KEY < {place.folder}/drain-key.pub.pem\n" in words
+    assert f"npx wrangler@4 secret put ORIGIN_TOKEN < {token}\n" in words
     assert f"PRIVATE_KEY_FILE={key}\n" in words
     assert f"ORIGIN_TOKEN_FILE={token}\n" in words
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
@@ -68,7 +68,7 @@ def test_a_rotated_key_stands_first_and_the_old_one_stays_until_its_mail_is_gone
     words = keygen.rotate(replace(place, files=(old,)), TODAY)
     new = place.folder / "drain-key-2.pem"
     assert f"PRIVATE_KEY_FILE={new}:{old}\n" in words
-    assert f"npx wrangler secret put DRAIN_PUBLIC_KEY < {place.folder}/drain-key-2.pub.pem\n" in words
+    assert f"npx wrangler@4 secret put DRAIN_PUBLIC_KEY < {place.folder}/drain-key-2.pub.pem\n" in words
     assert words.index("PRIVATE_KEY_FILE=") < words.index("wrangler"), "drain has to know the key first"
     assert f"{key_id(read_x25519(old)).hex()} ({old})" in words
     assert "2026-03-03" in words

@@ -66,7 +66,7 @@ def test_a_file_that_holds_no_usable_key_is_named_with_the_reason(tmp_path: Path
         (locked, "has a passphrase"),
         (garbage, "holds no private key"),
         (public, "holds no private key"),
-        (tmp_path, "cannot be read"),
+        (tmp_path, "is not a file"),
         (tmp_path / "nowhere.pem", "cannot be read"),
     ):
         with pytest.raises(ConfigError, match=words) as caught:

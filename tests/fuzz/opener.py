@@ -108,8 +108,9 @@ def seeds(folder: Path) -> None:
         (folder / f"way-{way}").write_bytes(bytes([way]) + data)
 
 
-def careless_text_of(values: Mapping[str, Any], name: str, *, optional: bool = False) -> str:
+def careless_text_of(values: Mapping[str, Any], name: str, *, optional: bool = False, limit: int | None = 0) -> str:
     """A fault to be found: it takes it for granted that what is there is text."""
+    del limit
     value = values.get(name)
     if value is None:
         if optional:
@@ -121,7 +122,7 @@ def careless_text_of(values: Mapping[str, Any], name: str, *, optional: bool = F
 if __name__ == "__main__":
     if SABOTAGE in sys.argv:
         sys.argv.remove(SABOTAGE)
-        sealed.text_of = careless_text_of
+        sealed.text_of = careless_text_of  # type: ignore[attr-defined]
     if folders := [Path(word) for word in sys.argv[1:] if not word.startswith("-")]:
         seeds(folders[0])
     atheris.Setup(sys.argv, test_one_input)

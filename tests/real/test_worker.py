@@ -44,6 +44,7 @@ RAW = (
 )
 TOKEN = "the token of these tests"
 LIMIT = 25 * 1024 * 1024
+DAY_MS = 24 * 60 * 60 * 1000
 
 
 def public_pem(key: Any) -> str:
@@ -91,16 +92,18 @@ FAULTS = {
     "waits for the wake": ("index.js", "ctx.waitUntil(wake(env.WAKE_URL))", "await wake(env.WAKE_URL)"),
     "wakes too early": _first("if (env.WAKE_URL) { await wake(env.WAKE_URL); }"),
     "lists need no signature": ("recipients.js", 'throw new Error("its signature is wrong");', ""),
-    "lists of any size": ("recipients.js", "SIZE_LIMIT = 4 *", "SIZE_LIMIT = 400 *"),
+    "lists of any size": ("recipients.js", "SIZE_LIMIT = 128 *", "SIZE_LIMIT = 128_000 *"),
     "lists live for ever": ("recipients.js", "LONGEST_AGE_MS = 7 *", "LONGEST_AGE_MS = 7000 *"),
     "lists may come from the future": ("recipients.js", "CLOCKS_DIFFER_MS = 60 *", "CLOCKS_DIFFER_MS = 6000 *"),
     "reads the list for every mail": ("recipients.js", "REREAD_MS = 5 *", "REREAD_MS = 0 *"),
     "reads the list once": ("recipients.js", "REREAD_MS = 5 *", "REREAD_MS = 5000 *"),
     "one buffer for all mails": (
         "mail.js",
-        "mail.#buffer = new Uint8Array(room + message.rawSize + 1 + ROOM_BEHIND);",
-        "mail.#buffer = globalThis.buffer ??= new Uint8Array(100_000);",
+        "const mail = new Mail();",
+        "const mail = (globalThis.mail ??= new Mail());",
     ),
+    "takes what is left of a mail": ("mail.js", "if (mail.raw.length < message.rawSize)", "if (false)"),
+    "believes a list that was put back": ("recipients.js", "if (!(Math.abs(", "if (!(0 * Math.abs("),
     "another label": ("hpke.js", '"eae_prk"', '"eae-prk"'),
 }
 # Not a fault, but ten seconds are long for a test.
@@ -387,7 +390,7 @@ def test_the_corpus_comes_home_by_the_real_route_too_as_far_as_that_takes_it(wor
 
 
 @pytest.mark.parametrize("pieces", [(1,), (7, 1), (4096, 1, 3), (65536,)])
-@pytest.mark.parametrize("size", [None, 0, 1, 999, 2001, 1_000_000])
+@pytest.mark.parametrize("size", [None, 0, 1, 999])
 def test_neither_how_the_stream_is_cut_nor_a_wrong_raw_size_changes_a_mail(
     worker: Worker, pieces: tuple[int, ...], size: int | None
 ) -> None:
@@ -398,10 +401,23 @@ def test_neither_how_the_stream_is_cut_nor_a_wrong_raw_size_changes_a_mail(
 
 def test_a_large_mail_is_whole_whatever_raw_size_says(worker: Worker) -> None:
     raw = os.urandom(3_000_000)
-    for size in (None, 1, 2_999_999, 3_000_001, LIMIT):
+    for size in (None, 1, 2_999_999):
         worker.edge.clear()
         assert worker.take(Message(raw, pieces=(100_000, 65_537), size=size)).outcome == "accepted"
         assert worker.only().mail.raw == raw
+
+
+def check_what_is_left_of_a_mail(worker: Worker) -> None:
+    for size in (len(RAW) + 1, 3_000_001, LIMIT):
+        outcome = worker.take(Message(RAW, pieces=(100,), size=size))
+        assert outcome.outcome == "thrown", "it was taken for the whole"
+        assert f"ended after {len(RAW)} of {size} bytes" in outcome.words
+    assert worker.edge.keys() == []
+
+
+def test_a_mail_that_ends_before_its_size_is_not_stored(worker: Worker) -> None:
+    """What is stored would be taken for the whole; the sender has to try again."""
+    check_what_is_left_of_a_mail(worker)
 
 
 def check_many_at_once(worker: Worker) -> None:
@@ -431,7 +447,7 @@ def test_the_same_mail_eight_times_at_once_is_one_object(worker: Worker) -> None
     assert worker.only().mail.raw == RAW
 
 
-@pytest.mark.parametrize("size", [None, 1, 10**6])
+@pytest.mark.parametrize("size", [None, 1])
 def test_a_stream_that_is_none_of_bytes_is_read_too(worker: Worker, size: int | None) -> None:
     """Cloudflare's is; but no mail shall wait for a runtime that thinks otherwise."""
     raw = RAW + os.urandom(300_000)
@@ -664,9 +680,10 @@ def test_without_a_key_the_sender_tries_again(worker: Worker) -> None:
     assert worker.edge.keys() == []
 
 
-def test_with_a_token_that_drain_would_take_for_two_the_sender_tries_again(worker: Worker) -> None:
-    outcome = worker.take(Message(RAW), {**SEALED, "ORIGIN_TOKEN": "one, two"})
-    assert (outcome.outcome, outcome.words) == ("thrown", "ORIGIN_TOKEN has a comma in it.")
+def test_with_a_token_that_drain_would_read_in_another_way_the_sender_tries_again(worker: Worker) -> None:
+    for token in ("one, two", "", " \n", "tökén", "two\nlines"):
+        outcome = worker.take(Message(RAW), {**SEALED, "ORIGIN_TOKEN": token})
+        assert (outcome.outcome, outcome.words) == ("thrown", "ORIGIN_TOKEN is not printable ASCII without a comma.")
     assert worker.edge.keys() == []
 
 
@@ -974,8 +991,7 @@ def _unusable() -> dict[str, bytes]:
         "published is null": listed(published=None),
         "published is a number": listed(published=5),
         "published is no date": listed(published="yesterday"),
-        "published 8 days ago": listed(age=datetime.timedelta(days=8)),
-        "published 7 days and a minute ago": listed(age=datetime.timedelta(days=7, minutes=1)),
+        "published two hours before it was put there": listed(age=datetime.timedelta(hours=2)),
         "published tomorrow": listed(age=-datetime.timedelta(days=1)),
     }
 
@@ -1010,7 +1026,17 @@ def check_that_a_huge_list_is_no_list(worker: Worker) -> None:
 
 
 def check_that_an_old_list_is_no_list(worker: Worker) -> None:
-    worker.edge.put(LIST, UNUSABLE["published 8 days ago"])
+    worker.edge.put(LIST, listed())
+    assert not is_refused(worker, later_ms=7 * DAY_MS + 60_000), "it was refused"
+
+
+def test_a_list_that_is_more_than_seven_days_old_is_none(isolate: Worker) -> None:
+    check_that_an_old_list_is_no_list(isolate)
+
+
+def check_that_a_list_that_was_put_back_is_no_list(worker: Worker) -> None:
+    """Who can write to the bucket could bring back the list of a day before the newest mailbox."""
+    worker.edge.put(LIST, UNUSABLE["published two hours before it was put there"])
     assert not is_refused(worker), "it was refused"
 
 
@@ -1020,8 +1046,10 @@ def check_that_a_list_from_the_future_is_no_list(worker: Worker) -> None:
 
 
 def test_a_list_is_believed_for_almost_seven_days_and_from_a_clock_that_is_a_little_ahead(worker: Worker) -> None:
-    for age in (datetime.timedelta(days=6, hours=23), datetime.timedelta(minutes=-30)):
-        worker.edge.put(LIST, listed(age=age))
+    worker.edge.put(LIST, listed())
+    assert is_refused(worker.afresh(), later_ms=7 * DAY_MS - 3_600_000)
+    for minutes in (-30, 30):
+        worker.edge.put(LIST, listed(age=datetime.timedelta(minutes=minutes)))
         assert is_refused(worker.afresh())
 
 
@@ -1044,7 +1072,7 @@ def test_without_a_list_everybody_is_let_in(isolate: Worker) -> None:
 
 def test_without_a_token_the_list_is_not_even_asked_for(isolate: Worker) -> None:
     isolate.edge.put(LIST, listed())
-    for settings in (SEALED_WITHOUT_TOKEN, {**SEALED, "ORIGIN_TOKEN": ""}, {**SEALED, "ORIGIN_TOKEN": " \n"}):
+    for settings in (SEALED_WITHOUT_TOKEN, PLAIN):
         outcome = isolate.take(Message(RAW, "nobody@example.test"), settings)
         assert (outcome.outcome, outcome.calls) == ("accepted", ("put",))
 
@@ -1113,10 +1141,10 @@ def test_after_five_minutes_a_list_that_was_removed_counts_no_more(isolate: Work
 
 
 def test_a_list_grows_old_in_an_isolate_that_has_it(isolate: Worker) -> None:
-    isolate.edge.put(LIST, listed(age=datetime.timedelta(days=6, hours=23, minutes=58)))
-    assert is_refused(isolate)
-    assert is_refused(isolate, later_ms=60_000)
-    assert not is_refused(isolate, later_ms=180_000)
+    isolate.edge.put(LIST, listed())
+    for before_ms in (120_000, 60_000):
+        assert is_refused(isolate, later_ms=7 * DAY_MS - before_ms)
+    assert not is_refused(isolate, later_ms=7 * DAY_MS + 60_000)
 
 
 def test_a_list_that_was_read_once_is_given_up_where_it_cannot_be_read_again(isolate: Worker) -> None:
@@ -1176,6 +1204,8 @@ def test_the_mails_of_our_vectors_get_their_names(worker: Worker) -> None:
         header = json.loads(case["header"])
         settings = SEALED_WITHOUT_TOKEN | ({} if case["token"] is None else {"ORIGIN_TOKEN": case["token"]})
         message = Message(make.raw_of(case), header["to"], header["from"])
+        if not (case["token"] or "").isascii():
+            continue  # the format has such tokens, the settings do not
         assert worker.take(message, settings).outcome == "accepted"
         assert worker.edge.keys() == [case["name"]], case["description"]
 
@@ -1213,6 +1243,8 @@ def test_every_seal_has_an_ephemeral_key_of_its_own(worker: Worker) -> None:
         ("waits for the wake", check_a_hanging_wake, "pending"),
         ("wakes too early", check_the_wake, "the mail was not there yet"),
         ("lists need no signature", check_that_the_list_is_signed, "it was refused"),
+        ("takes what is left of a mail", check_what_is_left_of_a_mail, "it was taken for the whole"),
+        ("believes a list that was put back", check_that_a_list_that_was_put_back_is_no_list, "it was refused"),
         ("lists of any size", check_that_a_huge_list_is_no_list, "it was refused"),
         ("lists live for ever", check_that_an_old_list_is_no_list, "it was refused"),
         ("lists may come from the future", check_that_a_list_from_the_future_is_no_list, "it was refused"),

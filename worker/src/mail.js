@@ -24,27 +24,37 @@ export class Mail {
   static async read(message, room) {
     const mail = new Mail();
     mail.#begin = mail.#end = room;
-    // One byte more than there is, for the end of the stream to be seen.
-    mail.#buffer = new Uint8Array(room + message.rawSize + 1 + ROOM_BEHIND);
+    // One byte more than there should be, for the end of the stream to be seen.
+    mail.#buffer = new Uint8Array(room + (message.rawSize ?? 0) + 1 + ROOM_BEHIND);
     const reader = byteReader(message.raw);
-    while (await mail.#fill(reader)) {
-      // Only where rawSize was too small. It never is, and a mail must not depend on it.
-      const larger = new Uint8Array(2 * mail.#buffer.length);
-      larger.set(mail.#buffer);
-      mail.#buffer = larger;
+    while (!(await mail.#fill(reader))) {
+      mail.#makeRoom();
+    }
+    if (mail.raw.length < message.rawSize) {
+      // Stored, it would be taken for the whole; so the sender has to try again.
+      throw new Error(`The mail ended after ${mail.raw.length} of ${message.rawSize} bytes.`);
     }
     return mail;
   }
 
   // Reads as much as there is room for, right into its place: chunk by chunk costs more
-  // than all the rest. Whether there may be more.
+  // than all the rest. Whether that was the end.
   async #fill(reader) {
     const free = this.#buffer.subarray(this.#end, -ROOM_BEHIND);
-    const room = free.length; // asked now: the stream takes the buffer away, and gives it back
-    const { value, done } = await reader.read(free, { min: room });
+    // The stream takes the buffer away, and gives it back.
+    const { value, done } = await reader.read(free, { min: free.length });
     this.#buffer = new Uint8Array(value.buffer);
     this.#end += value.length;
-    return !done && value.length === room;
+    return done;
+  }
+
+  // Only where rawSize was too small. It never is, and a mail must not depend on it.
+  #makeRoom() {
+    if (this.#end + ROOM_BEHIND === this.#buffer.length) {
+      const larger = new Uint8Array(2 * this.#buffer.length);
+      larger.set(this.#buffer);
+      this.#buffer = larger;
+    }
   }
 
   /** The message, byte for byte. */

@@ -8,13 +8,13 @@ import { bytes, hex } from "./bytes.js";
 const KEY = "config/recipients";
 const FIRST_LINE = "drain recipients v1\n";
 const MAC_LENGTH = 64; // hex digits
-const SIZE_LIMIT = 4 * 1024 * 1024;
+const SIZE_LIMIT = 128 * 1024; // of which the CPU time of one mail is enough
 const REREAD_MS = 5 * 60 * 1000;
 const LONGEST_AGE_MS = 7 * 24 * 60 * 60 * 1000;
 const CLOCKS_DIFFER_MS = 60 * 60 * 1000;
 // A dot-string (RFC 5321 4.1.2). Quoted, or not in ASCII, one mailbox can be spelled in more
 // ways than two programs agree on.
-const PLAIN_ADDRESS = /^[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9.-]+$/;
+const PLAIN_ADDRESS = /^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+$/;
 
 /** What one isolate knows of the list. */
 export class Recipients {
@@ -45,9 +45,12 @@ export class Recipients {
   }
 
   async #isMissing(recipient, list) {
+    if (!PLAIN_ADDRESS.test(recipient)) {
+      return false;
+    }
     const address = recipient.toLowerCase();
     const at = address.lastIndexOf("@");
-    if (!PLAIN_ADDRESS.test(address) || isOld(list) || !(await this.#has(list, address.slice(at)))) {
+    if (isOld(list) || !(await this.#has(list, address.slice(at)))) {
       return false;
     }
     const local = address.slice(0, at);
@@ -78,7 +81,11 @@ async function read(bucket, key) {
     throw new Error("its signature is wrong");
   }
   const { published, salt, delimiters, hashes } = JSON.parse(json);
-  return { published: Date.parse(published), salt, delimiters, hashes: new Set(hashes) };
+  const list = { published: Date.parse(published), salt, delimiters, hashes: new Set(hashes) };
+  if (!(Math.abs(object.uploaded - list.published) <= CLOCKS_DIFFER_MS)) {
+    throw new Error("it was published long before it was put there");
+  }
+  return list;
 }
 
 // Asked for each mail: a list may grow old in an isolate that cannot read a newer one.

@@ -31,7 +31,7 @@ export class Seal {
 
   /** Reads a mail: its name and the sealed object. */
   async pack(message, token) {
-    const header = { to: message.to, from: message.from, received: new Date().toISOString(), ip: LONGEST_IP };
+    const header = { to: message.to, from: message.from ?? "", received: new Date().toISOString(), ip: LONGEST_IP };
     if (token) {
       header.token = token;
     }
@@ -50,7 +50,7 @@ export class Seal {
 export async function packPlain(message, token) {
   const mail = await Mail.read(message, bytes(`${message.to}\n`).length);
   const name = await nameOf(mail, message.to, token);
-  return { name, body: mail.raw, metadata: { to: metadataOf(message.to), from: metadataOf(message.from) } };
+  return { name, body: mail.raw, metadata: { to: metadataOf(message.to), from: metadataOf(message.from ?? "") } };
 }
 
 /** The same mail to the same recipient has the same name, so that Cloudflare's retries make one object. */
