@@ -101,8 +101,16 @@ def recipients(
         ask = recipients_module.asker(sessions)
         used, warnings = recipients_module.in_use(lists, rules, ask, vouched=bool(config.mail_users_file))
         names = {name for listing in used for name in listing.names}
-        names |= {*seen, *rules.aliases, *ROLES, *rules.more_roles}
-        return recipients_module.prove(rules, sorted(names), ask), warnings
+        # The catch-all's usual name too: it is a mailbox still where it is not the catch-all.
+        names |= {*seen, *rules.aliases, *ROLES, *rules.more_roles, rules.admin_mailbox, "inbox"}
+        found = recipients_module.prove(rules, sorted(names), ask)
+    if config.mail_users_file:
+        vouched = {name for listing in lists if listing.source == config.mail_users_file for name in listing.names}
+        warnings += [
+            f"MAIL_USERS_FILE names {name}, which the mail server does not have; its mail would be refused."
+            for name in recipients_module.unproven(rules, vouched, found)
+        ]
+    return found, warnings
 
 
 def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:

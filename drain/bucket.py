@@ -113,8 +113,10 @@ class Bucket:
         return FetchedObject(version, body, metadata, _age(answer))
 
     def find(self, key: str) -> ListedObject | None:
-        """The object of that name as a LIST shows it."""
-        return next((listed for page in self.pages(key) for listed in page if listed.key == key), None)
+        """The object of that name as a LIST shows it, or the only one whose name begins so."""
+        page = next(self.pages(key), [])
+        exact = next((listed for listed in page if listed.key == key), None)
+        return exact or (page[0] if len(page) == 1 else None)
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
         """Writes an object, over what was there."""

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"drain {drain.__version__}")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, on standard output")
     parser.set_defaults(command=_bare)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, command: Command, words: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=words, description=words)
@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     keygen = add("keygen", _keygen, "make the key pair that mail is sealed with, and say what to do with it")
     keygen.add_argument("--rotate", action="store_true", help="make another, to take the place of the one in use")
     open_ = add("open", _open, "write the mail in one object to standard output")
-    open_.add_argument("object", metavar="FILE|KEY", help="a file, or the key of an object in the bucket")
+    open_.add_argument(
+        "object", metavar="FILE|NAME", help="a file, or an object in the bucket (the beginning of its name will do)"
+    )
     publish = add("publish-recipients", _publish, "tell the Worker which mailboxes exist, so that it refuses others")
     publish.add_argument("--dry-run", action="store_true", help="show the list, and leave the bucket as it is")
     publish.add_argument("--remove", action="store_true", help="take the list away: nobody is refused any more")

@@ -181,6 +181,8 @@ SETTINGS: dict[str, Setting] = {
 # here; not a word about them, since that file is meant to be dropped in.
 _POCKET_HOMESERVER_NAMES = frozenset(
     {
+        "INBOX_USER",  # its mailbox, which is none of drain's business
+        "INBOX_PASS",
         "INJECT_MAIL_FROM",  # drain keeps the original sender
         "MADDY_DIR",  # drain asks by RCPT, which needs no proot
         "PROOT_DISTRO",

@@ -35,6 +35,7 @@ _ALARMING_ATTEMPTS = 4
 _LOOKS = 5
 # About an hour of tries: time to restart a mail server that is stuck.
 _UNDECIDED_ATTEMPTS = 6
+_AGAIN = "Set aside before, because: "
 _REASON_METADATA = "drain-reason"
 
 
@@ -122,7 +123,10 @@ class Delivery:
             if row.state in (State.DELIVERED, State.SETTLED):
                 return self._settle(version, mail.identity, Outcome.MOVED, row)
             if row.state in (State.SETTING_ASIDE, State.QUARANTINED, State.DISCARDED):
-                return self._set_aside(version, mail, row.reason or "", row.words or "", fetched.metadata)
+                words = row.words or ""
+                if row.state is not State.SETTING_ASIDE and not words.startswith(_AGAIN):
+                    words = _AGAIN + words
+                return self._set_aside(version, mail, row.reason or "", words, fetched.metadata)
             if self.not_due(row):
                 return Result(Outcome.WAITING, version.key, mail.recipient, words=row.words or "")
             if row.state is State.INJECTING:

@@ -54,7 +54,7 @@ def listings(users_file: str, maddy_config: str, environ: Mapping[str, str]) -> 
     """
     found = []
     if users_file:
-        found.append(_of_file(Path(users_file).expanduser()))
+        found.append(_of_file(users_file))
     if maddy := _command("maddy", environ):
         found.append(_of_maddy(maddy, maddy_config, environ))
     if postconf := _command("postconf", environ):
@@ -62,13 +62,14 @@ def listings(users_file: str, maddy_config: str, environ: Mapping[str, str]) -> 
     return found
 
 
-def _of_file(path: Path) -> Listing:
+def _of_file(users_file: str) -> Listing:
+    path = Path(users_file).expanduser()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"MAIL_USERS_FILE {path} cannot be read: {error}.") from error
     names = (line.partition("#")[0].strip() for line in lines)
-    return Listing(str(path), frozenset(name for name in names if name))
+    return Listing(users_file, frozenset(name for name in names if name))
 
 
 def _of_maddy(maddy: str, config: str, environ: Mapping[str, str]) -> Listing:
@@ -87,14 +88,18 @@ def _of_postfix(postconf: str, environ: Mapping[str, str]) -> Listing:
     try:
         tables = list(dict.fromkeys(_tables(" ".join(_lines([postconf, "-hx", *_RECIPIENT_MAPS], environ)))))
     except _Failed as error:
-        return Listing("Postfix's maps", frozenset(), (str(error),))
+        return Listing("the tables of Postfix (MAIL_CONFIG names another configuration)", frozenset(), (str(error),))
     for table in tables:
         try:
             names |= _of_table(table, str(Path(postconf).with_name("postmap")), environ)
         except _Failed as error:
             faults.append(str(error))
     # `@domain` stands for all of a domain: RCPT shows that.
-    return Listing("Postfix's maps", frozenset(name for name in names if not name.startswith("@")), tuple(faults))
+    return Listing(
+        "the tables of Postfix (MAIL_CONFIG names another configuration)",
+        frozenset(name for name in names if not name.startswith("@")),
+        tuple(faults),
+    )
 
 
 def _of_table(table: str, postmap: str, environ: Mapping[str, str]) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drain.errors import ConfigError
-from drain.keys import key_id, make, read_x25519, write_new
+from drain.keys import key_id, make, pair_at, read_x25519, write_new
 
 _NAME = "drain-key.pem"
 _TOKEN_NAME = "origin-token"  # noqa: S105 (a file's name)
@@ -29,8 +29,10 @@ class Place:
 def first(place: Place) -> str:
     """Makes the first key pair, and a token if there is none; what to do now.
 
+    What is there already is left as it is: then only the words come again.
+
     Raises:
-        ConfigError: there is a key already, or a file cannot be written.
+        ConfigError: a key is in use already, or a file cannot be written.
     """
     if any(path.exists() for path in place.files):
         raise ConfigError(
@@ -43,45 +45,59 @@ def first(place: Place) -> str:
     token = place.folder / _TOKEN_NAME
     made = _made(path)
     settings, commands = [f"PRIVATE_KEY_FILE={shlex.quote(str(path))}"], [_secret("DRAIN_PUBLIC_KEY", made.public)]
+    kept = "the private key"
     if not place.has_token:
         # One that is there is from an earlier time, and perhaps the Worker has it.
         if not token.exists():
             write_new(token, secrets.token_hex(_TOKEN_BYTES).encode() + b"\n", 0o600)
         settings.append(f"ORIGIN_TOKEN_FILE={shlex.quote(str(token))}")
         commands.append(_secret("ORIGIN_TOKEN", token))
+        kept += " and of origin-token"
     return f"""\
 {made.words}
-1. Give the Worker its secrets, in worker/:
-{_indented(commands)}
-2. Put into {place.env_file}:
+Keep a copy of {kept} somewhere else. If this machine breaks and there
+is no copy, nobody can read what the Worker sealed.
+
+1. Put into {place.env_file}:
 {_indented(settings)}
-   The user that runs drain has to be able to read these files, and nobody else.
-   With ORIGIN_TOKEN set, mail that is not sealed goes to quarantine: if some lies in
-   the bucket still, let drain fetch it first.
+   Only the user that runs drain should be able to read these files. From then on mail
+   that this project's Worker did not seal (plain, or Mailbridge's) goes to quarantine: if
+   there still is such mail in the bucket, run `drain once` before you add the second line.
+2. After `npx wrangler@4 deploy`, in worker/, give the Worker its secrets. On another
+   computer: copy the files there first, and delete the copies afterwards.
+{_indented(commands)}
 """
 
 
 def rotate(place: Place, today: datetime.date) -> str:
     """Makes another key pair beside the one in use; what to do now, and when the old key may go.
 
+    One that was made before and is not in use yet is taken: then only the words come again.
+
     Raises:
         ConfigError: there is no key yet, or a file cannot be written.
     """
     if not place.files:
-        raise ConfigError("There is no key to rotate: PRIVATE_KEY_FILE is not set.", "`drain keygen` makes the first.")
+        raise ConfigError(
+            "There is no key to rotate: PRIVATE_KEY_FILE is not set.",
+            "`drain keygen` makes the first, and says again what to do with one that is there.",
+        )
     olds = [f"{key_id(read_x25519(path)).hex()} ({path})" for path in place.files]
-    path = _free(place.files[0])
+    path = _next(place.files)
     made = _made(path)
+    gone = today + _LONGEST_IN_PENDING
     return f"""\
 {made.words}
+Keep a copy of the new private key somewhere else, as of the old one.
+
 1. Put into {place.env_file}, and restart drain:
      PRIVATE_KEY_FILE={shlex.quote(_joined((path, *place.files)))}
 2. Only then give the Worker the new public key, in worker/:
 {_indented([_secret("DRAIN_PUBLIC_KEY", made.public)])}
-3. Keep {" and ".join(olds)} as long as mail is sealed with it: what waits under pending/
-   is gone by {today + _LONGEST_IN_PENDING} if the Worker has its new key today and the lifecycle
-   rules are those of worker/README.md. What lies under quarantine/ and processed/ by
-   then can be opened with the old key alone.
+3. Keep the old key, {" and ".join(olds)}, until {gone}.
+   By then no mail under pending/ is sealed for it, if the Worker has the new key today and
+   the lifecycle rules are those of worker/README.md. Then take it out of PRIVATE_KEY_FILE.
+   Older mail under quarantine/ and processed/ still needs it.
 """
 
 
@@ -92,22 +108,19 @@ class _Made:
 
 
 def _made(path: Path) -> _Made:
-    key, public = make(path)
-    return _Made(
-        public,
-        f"""\
-Private key  {path}   (key id {key_id(key).hex()})
+    """A new pair, or the one that is there."""
+    there = path.exists()
+    key, public = pair_at(path) if there else make(path)
+    words = f"""\
+Private key  {path}   (key id {key_id(key).hex()}{", there already" if there else ""})
 Public key   {public}
-
-Keep a copy of the private key where this machine's end would not be its end: without
-it nobody can open what the Worker sealed.
-""",
-    )
+"""
+    return _Made(public, words)
 
 
-def _free(first: Path) -> Path:
+def _next(in_use: tuple[Path, ...]) -> Path:
     number = 2
-    while (path := first.with_name(f"drain-key-{number}.pem")).exists():
+    while (path := in_use[0].with_name(f"drain-key-{number}.pem")) in in_use:
         number += 1
     return path
 

@@ -59,7 +59,8 @@ class KeyRing:
             return "PRIVATE_KEY_FILE is not set."
         keys = self._keys()
         there = ", ".join(key_id.hex() for key_id in keys.sealed)
-        return " ".join([*([f"PRIVATE_KEY_FILE has {there}."] if there else []), *keys.sealed_faults])
+        parts = [f"PRIVATE_KEY_FILE has {there}."] if there else []
+        return " ".join([*parts, *keys.sealed_faults, "Put the private key of that id into PRIVATE_KEY_FILE."])
 
     def why_not_mailbridge(self) -> str:
         """In words, why there is no key for Mailbridge's objects; "" if there is one."""
@@ -114,7 +115,7 @@ def read_x25519(path: Path) -> "X25519PrivateKey":
 
     key = _read(path)
     if not isinstance(key, X25519PrivateKey):
-        raise ConfigError(f"The key in {path} is not an X25519 key.", "`drain keygen` makes one.")
+        raise ConfigError(f"The key in {path} is not an X25519 key, as mail is sealed for.")
     return key
 
 
@@ -128,7 +129,7 @@ def read_rsa(path: Path) -> "RSAPrivateKey":
 
     key = _read(path)
     if not isinstance(key, RSAPrivateKey):
-        raise ConfigError(f"The key in {path} is not an RSA key.", "Mailbridge's is.")
+        raise ConfigError(f"The key in {path} is not an RSA key, as Mailbridge's is.")
     return key
 
 
@@ -159,6 +160,29 @@ def make(path: Path) -> tuple["X25519PrivateKey", Path]:
         path.unlink()  # nobody can have sealed for it yet
         raise
     return key, public_path
+
+
+def pair_at(path: Path) -> tuple["X25519PrivateKey", Path]:
+    """The key pair whose private key is at *path*; its public half is written where it is missing.
+
+    Raises:
+        ConfigError: the file holds no key, or the public key beside it is another's.
+    """
+    key, public_path = read_x25519(path), path.with_suffix(".pub.pem")
+    if not public_path.exists():
+        write_new(public_path, public_pem(key), 0o644)
+    elif public_path.read_bytes() != public_pem(key):
+        raise ConfigError(
+            f"{public_path} is not the public half of {path}.", f"openssl pkey -in {path} -pubout writes that."
+        )
+    return key, public_path
+
+
+def public_pem(key: "X25519PrivateKey") -> bytes:
+    """The public half, as ``openssl pkey -pubout`` writes it."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
@@ -205,12 +229,12 @@ def _read(path: Path) -> object:
         with path.open("rb") as file:
             content = file.read(_LARGEST_KEY)
     except OSError as error:
-        raise ConfigError(f"The key {path} cannot be read: {error}.") from error
+        raise ConfigError(f"The key {path} cannot be read: {error.strerror}.") from error
     load = serialization.load_pem_private_key if b"-----BEGIN" in content else serialization.load_der_private_key
     try:
         return load(content, None)
     except TypeError as error:  # cryptography's way to say that it wants a password
-        hint = "drain has nobody to ask for it: openssl pkey -in FILE -out FILE.open"
+        hint = "drain has nobody to ask for it; `openssl pkey -in FILE -out NEWFILE` takes it away."
         raise ConfigError(f"The key {path} has a passphrase.", hint) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"{path} holds no private key (PKCS #8, PEM or DER).") from error

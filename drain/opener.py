@@ -122,7 +122,7 @@ class Opener:
     def _open_mailbridge(self, body: bytes) -> Opened:
         key = self.keys.mailbridge
         if key is None:
-            raise KeyMissing("It is Mailbridge's.", self.keys.why_not_mailbridge())
+            raise KeyMissing("It was stored by Mailbridge's Worker.", self.keys.why_not_mailbridge())
         inside = open_mailbridge(body, key)
         mail = _mail(inside.raw, inside.recipient, inside.sender)
         return Opened(mail, Kind.MAILBRIDGE, inside.received, inside.ip, fingerprint(key))

@@ -130,8 +130,8 @@ def in_use(listings: Iterable[Listing], router: Router, ask: Ask, *, vouched: bo
             used.append(listing)
             gaps += listing.faults
         else:
-            why = " ".join(listing.faults) or "It names no mailbox that the mail server has."
-            warnings.append(f"{listing.source} is not used. {why}")
+            why = " ".join(listing.faults) or "No mailbox of it is one of the mail server's."
+            warnings.append(f"Not used: {listing.source}. {why} Mailboxes that only it names would be refused.")
     if not used:
         raise ConfigError(
             " ".join(["No list of mailboxes was found.", *warnings]), "Name them in MAIL_USERS_FILE, one a line."
@@ -139,6 +139,15 @@ def in_use(listings: Iterable[Listing], router: Router, ask: Ask, *, vouched: bo
     if gaps and not vouched:
         raise ConfigError(" ".join(gaps), "Name the mailboxes in MAIL_USERS_FILE; then the rest is taken as it is.")
     return used, [*warnings, *gaps]
+
+
+def unproven(router: Router, names: Iterable[str], found: Recipients) -> list[str]:
+    """Which of the names lead to no mailbox."""
+    return [
+        name
+        for name in sorted(names)
+        if not any({address, _base(address)} & found.addresses for address in _at_our_domains(router, [name]))
+    ]
 
 
 def document(recipients: Recipients, token: Secret, published: datetime.datetime) -> bytes:

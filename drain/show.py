@@ -96,5 +96,5 @@ def recipients_in_words(found: Recipients) -> str:
         lines.append(f"These, also with anything after {letters} in the name.")
         lines.append(f"Anybody else at {', '.join(sorted(found.domains))} is refused.")
     else:
-        lines.append("Nobody is refused. (INJECT_RCPT=none: drain then has no catch-all.)")
+        lines.append("Nobody is refused, because every address exists. INJECT_RCPT=none takes drain's catch-all away.")
     return "\n".join(lines)

@@ -163,7 +163,7 @@ class Sweep:
 
             if summary.keyless:
                 (words, _), *others = summary.keyless.most_common()
-                more = f" And {len(others)} other reasons like it." if others else ""
+                more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
                 waits = "Such mail waits in the bucket."
                 self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
 

@@ -170,6 +170,38 @@ class TestFile:
             (tmp_path / name).chmod(0o600)
         assert config.load(self.write(tmp_path, text))[1] == []
 
+    def test_a_secrets_file_that_is_empty_is_an_error(self, tmp_path: Path) -> None:
+        """Taken for "not set" it would turn off what the secret protects."""
+        for content in ("", "\n"):
+            (tmp_path / "token").write_text(content)
+            with pytest.raises(ConfigError, match=r"ORIGIN_TOKEN_FILE names .*, which is empty"):
+                config.load(self.write(tmp_path, self.everything(ORIGIN_TOKEN_FILE=str(tmp_path / "token"))))
+
+    @pytest.mark.parametrize("token", ["' '", "','", "a,", "a,b,c", "t\u00f6ken", "'a\tb'", "\ufeffa"])
+    def test_a_token_that_the_worker_would_read_in_another_way_is_an_error(self, tmp_path: Path, token: str) -> None:
+        with pytest.raises(ConfigError, match="ORIGIN_TOKEN is not right"):
+            config.load(self.write(tmp_path, self.everything(ORIGIN_TOKEN=token)))
+
+    def test_a_token_makes_sealed_mail_the_only_one_unless_told_otherwise(self, tmp_path: Path) -> None:
+        for more, sealed_only in (
+            ({}, False),
+            ({"ORIGIN_TOKEN": "'a b, c'"}, True),
+            ({"ORIGIN_TOKEN": "a", "REQUIRE_SEALED": "false"}, False),
+            ({"REQUIRE_SEALED": "true"}, True),
+        ):
+            loaded, _ = config.load(self.write(tmp_path, self.everything(**more)))
+            assert loaded.sealed_only is sealed_only
+            assert config.shown(loaded)["ORIGIN_TOKEN"] in {"", "***", "***,***"}
+
+    def test_a_key_that_was_pasted_is_not_shown(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="the path of the key, not the key") as caught:
+            config.load(self.write(tmp_path, self.everything(PRIVATE_KEY_FILE="'-----BEGIN PRIVATE KEY-----SECRET'")))
+        assert "SECRET" not in str(caught.value)
+
+    def test_the_list_of_recipients_is_no_mail(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="must leave config/ alone"):
+            config.load(self.write(tmp_path, self.everything(PENDING_PREFIX="config/")))
+
     def test_the_file_of_a_pocket_homeserver_is_taken_without_a_word(self, tmp_path: Path) -> None:
         """Its names keep their meaning; those that mean nothing here are no warnings."""
         text = self.everything(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from drain import keygen
+from drain import keygen, keys
 from drain.errors import ConfigError
 from drain.keygen import Place
 from drain.keys import key_id, read_x25519
@@ -52,9 +52,11 @@ def test_the_first_key_goes_where_the_settings_say(place: Place, tmp_path: Path)
 
 
 def test_there_is_only_one_first_key(place: Place) -> None:
-    keygen.first(place)
-    with pytest.raises(ConfigError, match="is there already"):
-        keygen.first(place)
+    words = keygen.first(place)
+    key = (place.folder / "drain-key.pem").read_bytes()
+    again = keygen.first(place)
+    assert again.replace(", there already", "") == words, "who lost the words gets them again"
+    assert (place.folder / "drain-key.pem").read_bytes() == key
     with pytest.raises(ConfigError, match="--rotate"):
         keygen.first(replace(place, files=(place.folder / "drain-key.pem",)))
     with pytest.raises(ConfigError, match="names 2 files"):
@@ -73,7 +75,26 @@ def test_a_rotated_key_stands_first_and_the_old_one_stays_until_its_mail_is_gone
     assert f"{key_id(read_x25519(old)).hex()} ({old})" in words
     assert "2026-03-03" in words
     assert old.read_bytes() == before
+    assert keygen.rotate(replace(place, files=(old,)), TODAY).replace(", there already", "") == words
     assert "drain-key-3.pem" in keygen.rotate(replace(place, files=(new, old)), TODAY)
+
+
+def test_a_public_key_of_another_pair_is_not_given_to_the_worker(place: Place) -> None:
+    """Mail would be sealed for a key that nobody has."""
+    keygen.first(place)
+    private, public = place.folder / "drain-key.pem", place.folder / "drain-key.pub.pem"
+    good = public.read_bytes()
+    public.unlink()
+    keygen.first(place)
+    assert public.read_bytes() == good
+    private.unlink()
+    with pytest.raises(ConfigError, match=r"pub\.pem is there already"):
+        keygen.first(place)
+    assert not private.exists()
+    keys.make(place.folder / "other.pem")
+    (place.folder / "other.pem").rename(private)
+    with pytest.raises(ConfigError, match="is not the public half"):
+        keygen.first(place)
 
 
 def test_without_a_key_there_is_nothing_to_rotate(place: Place) -> None:

@@ -47,6 +47,16 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_pair_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "drain-key.pem"
+    (tmp_path / "drain-key.pub.pem").mkdir()
+    with pytest.raises(ConfigError, match=r"pub\.pem is there already"):
+        keys.make(path)
+    assert not path.exists()
+    with pytest.raises(ConfigError, match="has a colon in it"):
+        keys.make(tmp_path / "a:b.pem")
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"drain-key\.pem cannot be written"):
@@ -67,6 +77,7 @@ def test_a_file_that_holds_no_usable_key_is_named_with_the_reason(tmp_path: Path
         (garbage, "holds no private key"),
         (public, "holds no private key"),
         (tmp_path, "is not a file"),
+        (Path("/dev/zero"), "is not a file"),
         (tmp_path / "nowhere.pem", "cannot be read"),
     ):
         with pytest.raises(ConfigError, match=words) as caught:

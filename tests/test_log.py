@@ -1,5 +1,6 @@
 import io
 import json
+import time
 
 import pytest
 
@@ -73,3 +74,12 @@ def test_a_broken_stream_does_not_stop_mail() -> None:
     buffer = io.StringIO()
     buffer.close()
     Log(lambda: buffer, key_value).alert("x")
+
+
+def test_words_of_any_length_are_cut_before_anything_is_looked_for_in_them() -> None:
+    """Looking for an address takes the square of the length."""
+    buffer = io.StringIO()
+    begun = time.process_time()
+    Log(lambda: buffer, key_value, addresses=False).warning("mail", reply="a" * 10_000_000)
+    assert time.process_time() - begun < 2
+    assert len(buffer.getvalue()) < 1000

@@ -181,6 +181,16 @@ def test_a_key_file_that_is_put_into_place_is_used_without_a_restart(tmp_path: P
     assert opener.open(seal(), {}).mail.raw == RAW
 
 
+def test_a_header_larger_or_deeper_than_any_is_damaged(opener: Opener) -> None:
+    """Two bytes of JSON become sixty of memory, and a deep one a crash where stacks are small."""
+    for header in (
+        b'{"x":[' + b"[]," * 400_000 + b"[]]}",
+        b"[" * 9000,
+        json.dumps({**HEADER, "x": "y" * 65536}).encode(),
+    ):
+        assert reason(opener, seal_plaintext(sealing.plaintext_of(header))) == "damaged"
+
+
 # -- the token --
 
 
@@ -244,6 +254,20 @@ def test_mailbridges_objects_that_are_malformed_are_no_mail(opener: Opener, outs
 )
 def test_what_mailbridge_never_wrote_is_no_mail(opener: Opener, inside: Any) -> None:
     assert reason(opener, bridge(inside)) == "damaged"
+
+
+def test_mailbridges_objects_are_flat(opener: Opener) -> None:
+    insides: list[Any] = [
+        b'{"raw":[' + b"[]," * 400_000 + b"[]]}",
+        {**INSIDE, "to": "x" * 70_000},
+        {**INSIDE, "more": []},
+    ]
+    for inside in insides:
+        assert reason(opener, bridge(inside)) == "damaged"
+    assert reason(opener, bridge(INSIDE, {"more": {}})) == "damaged"
+    with pytest.raises(NotMail) as caught:
+        opener.open(bridge(INSIDE, {"version": "a" * 60_000}), {})
+    assert len(str(caught.value)) < 200
 
 
 def test_mailbridges_object_cut_off_anywhere_is_no_mail(opener: Opener) -> None:

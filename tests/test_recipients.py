@@ -80,6 +80,29 @@ def test_the_mail_servers_delimiters_are_found_by_asking() -> None:
     assert recipients.prove(router(), [], server()).delimiters == "+"
 
 
+def test_a_delimiter_is_not_missed_where_a_mailbox_has_the_letter_in_its_name() -> None:
+    """Postfix cuts `a-team-x` at the first hyphen, and there is no mailbox `a`."""
+    has = server("a-team@a.test", "zed@a.test", delimiters="-")
+    assert "-" in recipients.prove(router(), ["a-team", "zed"], has).delimiters
+    assert "/" in recipients.prove(router(), ["zed"], server("zed@a.test", delimiters="/")).delimiters
+    all_of_them = recipients.prove(router(), ["a-team@a.test"], lambda address: address == "a-team@a.test").delimiters
+    assert set("-_./=#") <= set(all_of_them), "with no name to try it at, any may be one"
+
+
+def test_a_plus_address_stands_for_its_base() -> None:
+    names = ["alice", *(f"alice+{number}@a.test" for number in range(50)), "hidden+shop@b.test"]
+    found = recipients.prove(router(), names, server("alice@a.test", "hidden@b.test"))
+    assert found.addresses == {"alice@a.test", "hidden@b.test"}
+    odd = recipients.prove(router(), ["bob+x@a.test"], server("bob+x@a.test"))
+    assert odd.addresses == {"bob+x@a.test"}
+
+
+def test_more_mailboxes_than_the_worker_can_know_are_not_published() -> None:
+    names = [f"user{number}@a.test" for number in range(recipients.MOST_NAMES + 1)]
+    with pytest.raises(ConfigError, match="2001 mailboxes"):
+        recipients.prove(router(), names, server(*names))
+
+
 # -- which lists --
 
 
@@ -87,7 +110,7 @@ def test_a_list_of_another_mail_server_is_not_used() -> None:
     ours, theirs = Listing("ours", frozenset({"alice"})), Listing("theirs", frozenset({"www-data", "x y"}), ("gap",))
     used, warnings = recipients.in_use([ours, theirs], router(), server("alice@a.test"), vouched=False)
     assert used == [ours]
-    assert warnings == ["theirs is not used. gap"]
+    assert warnings == ["Not used: theirs. gap Mailboxes that only it names would be refused."]
 
 
 def test_without_any_list_of_this_server_nothing_is_published() -> None:
@@ -103,6 +126,12 @@ def test_a_list_with_gaps_needs_the_persons_word() -> None:
     with pytest.raises(ConfigError, match="pcre:/x cannot be listed"):
         recipients.in_use([gappy], router(), has, vouched=False)
     assert recipients.in_use([gappy], router(), has, vouched=True) == ([gappy], ["pcre:/x cannot be listed."])
+
+
+def test_names_that_lead_nowhere_are_told() -> None:
+    found = recipients.prove(router(), ["alice", "gone", "alice+x@a.test"], server("alice@a.test"))
+    names = ["alice", "gone", "alice+x@a.test", "who@away.test"]
+    assert recipients.unproven(router(), names, found) == ["gone", "who@away.test"]
 
 
 # -- the document --

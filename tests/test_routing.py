@@ -4,6 +4,7 @@ import pytest
 
 from drain.errors import ConfigError
 from drain.routing import Router, is_sendable, load_aliases
+from drain.setting import domain_key, domains
 
 ROUTER = Router(
     domains=("example.test", "second.test", "xn--bcher-kva.test"),
@@ -69,6 +70,13 @@ def test_candidates_come_in_the_order_of_the_contract(recipient: str, candidates
 )
 def test_nobody_outside_is_reached_and_nothing_odd_is_said(recipient: str) -> None:
     assert route(recipient) == [CATCH_ALL]
+
+
+def test_a_domain_of_sharp_s_is_not_the_one_that_pythons_codec_makes_of_it() -> None:
+    """`stra\u00dfe` and `strasse` belong to two people since IDNA 2008."""
+    assert domain_key("stra\u00dfe.de") != "strasse.de"
+    with pytest.raises(ValueError, match="xn--"):
+        domains("stra\u00dfe.de")
 
 
 def test_254_octets_are_the_limit() -> None:

@@ -1,5 +1,7 @@
 """Passes over a bucket in which mail is sealed."""
 
+import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from drain.demo.s3 import StoredObject
 from drain.keys import key_id
 from drain.outcome import Outcome
 from tests.sealing import KEY, OTHER_KEY, RAW, bridge, key_files, pem, rsa_key, seal
-from tests.support import House
+from tests.support import LONG_AGO, House
 
 ALICE = "alice@example.test"
 INSIDE = {"from": "bob@y.test", "to": ALICE, "senderIp": None, "raw": RAW.decode(), "receivedAt": "t"}
@@ -101,6 +103,67 @@ def test_a_thousand_mails_without_a_key_are_one_alert(house: House, keys: dict[s
     assert len(house.events("no-key")) == 1
 
 
+def test_many_unknown_keys_are_one_alert_and_are_forgotten_with_their_mail(house: House, keys: dict[str, str]) -> None:
+    """Who can write to the bucket can name as many keys as he likes."""
+    body = seal(key=OTHER_KEY)
+    for number in range(30):
+        put(house, f"{number}", body[:4] + number.to_bytes(8, "big") + body[12:])
+    sweep = house.sweep(**keys)
+    assert sweep.run().no_key == 30
+    (alert,) = house.events("no-key")
+    assert alert["mails"] == 30
+    assert "And 29 other reasons like it." in alert["message"]
+    assert len(sweep._no_key) == 30
+    for key in house.keys("pending/")[1:]:
+        del house.s3.objects[key]
+    assert sweep.run().no_key == 1
+    assert len(sweep._no_key) == 1
+
+
+def test_a_plain_twin_takes_nothing_from_the_sealed_mail(house: House, keys: dict[str, str]) -> None:
+    """What is not believed is set aside under an identity of its own."""
+    settings = {**keys, "ORIGIN_TOKEN": "secret"}
+    house.put("twin", RAW)
+    assert house.sweep(**settings).run().outcomes == {Outcome.QUARANTINED: 1}
+    put(house, "ours", seal(header={"token": "secret"}))
+    assert house.sweep(**settings).run().outcomes == {Outcome.DELIVERED: 1}
+    house.put("again", RAW + b"x")
+    assert house.sweep(**settings).run().outcomes == {Outcome.QUARANTINED: 1}
+    house.put("again", RAW + b"x")
+    assert house.sweep(**settings, REQUIRE_SEALED="false").run().outcomes == {Outcome.DELIVERED: 1}
+
+
+def test_a_key_that_is_put_right_is_used_without_a_restart(house: House, tmp_path: Path) -> None:
+    """Also where neither its size nor its date changes: `cp -p`, or a `chown` that lets drain read it."""
+    (path,) = key_files(tmp_path, KEY)
+    content, before = path.read_bytes(), path.stat()
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    put(house, "x", seal())
+    sweep = house.sweep(PRIVATE_KEY_FILE=str(path))
+    assert sweep.run().no_key == 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sweep.run().outcomes == {Outcome.DELIVERED: 1}
+
+
+def test_a_key_that_comes_while_a_mail_is_opened_is_not_missed(house: House, tmp_path: Path) -> None:
+    path = tmp_path / "late.pem"
+    put(house, "x", seal())
+    sweep = house.sweep(PRIVATE_KEY_FILE=str(path))
+    keys = sweep.opener.keys
+    look = keys.why_not_sealed
+
+    def comes_now() -> str:
+        words = look()
+        path.write_bytes(pem(KEY))
+        return words
+
+    keys.why_not_sealed = comes_now  # type: ignore[method-assign]
+    assert sweep.run().no_key == 1
+    assert sweep.run().outcomes == {Outcome.DELIVERED: 1}
+
+
 def test_mail_comes_without_a_restart_once_its_key_is_in_place(house: House, tmp_path: Path) -> None:
     put(house, "x", seal(key=OTHER_KEY))
     path = tmp_path / "late.pem"
@@ -117,6 +180,18 @@ def test_a_wrong_key_of_mailbridges_is_no_damage(house: House, keys: dict[str, s
     assert "does not open it" in house.events("no-key")[0]["message"]
 
 
+def test_mail_for_a_newer_key_of_mailbridges_waits_though_the_old_key_has_opened_others(
+    house: House, keys: dict[str, str]
+) -> None:
+    put(house, "old", bridge(INSIDE))
+    assert house.sweep(**keys).run().outcomes == {Outcome.DELIVERED: 1}
+    newer = bridge({**INSIDE, "raw": "A: b"}, key=generate_private_key(65537, 2048))
+    later = LONG_AGO + datetime.timedelta(days=1)
+    house.s3.objects["pending/new"] = StoredObject(newer, {}, last_modified=later)
+    assert house.sweep(**keys).run().outcomes == {Outcome.NO_KEY: 1}
+    assert house.keys("pending/") == ["pending/new"]
+
+
 def test_what_mailbridges_key_does_not_open_is_damage_once_it_has_opened_anything(
     house: House, keys: dict[str, str]
 ) -> None:
@@ -128,6 +203,7 @@ def test_what_mailbridges_key_does_not_open_is_damage_once_it_has_opened_anythin
     put(house, "good", body)
     sweep.run()
     assert sweep.run().no_key == 0
+    assert house.keys("pending/") == []
     assert [house.s3.objects[key].metadata["drain-reason"] for key in house.keys("quarantine/")] == ["damaged"]
     # Another process remembers it.
     put(house, "bent", body[:at] + b"%c" % (body[at] ^ 1) + body[at + 1 :])
