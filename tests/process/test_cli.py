@@ -155,7 +155,7 @@ def test_a_mail_without_a_reply_is_exit_75(house: House) -> None:
 
 
 def test_a_missing_key_is_exit_78_and_the_other_mails_come(house: House) -> None:
-    house.put("sealed", b"DRN1" + bytes(60))
+    house.put("sealed", b"DRN1" + bytes(100))
     house.put("one")
     assert drain(house, "once").returncode == 78
     assert len(house.smtp.filed) == 1
