@@ -1,6 +1,7 @@
 import sqlite3
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "ledger.db"
 
 
+_OPEN: list[Ledger] = []
+
+
 @pytest.fixture
-def ledger(path: Path) -> Ledger:
-    return Ledger(path)
+def ledger(path: Path) -> Iterator[Ledger]:
+    _OPEN.append(Ledger(path))
+    yield _OPEN[0]
+    while _OPEN:
+        _OPEN.pop().close()
 
 
 def again(path: Path, ledger: Ledger) -> Ledger:
     ledger.close()
-    return Ledger(path)
+    _OPEN.append(Ledger(path))
+    return _OPEN[-1]
 
 
 def test_a_mail_goes_through_its_states_and_each_is_on_disk(path: Path, ledger: Ledger) -> None:
