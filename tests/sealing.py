@@ -50,6 +50,12 @@ def rsa_key() -> RSAPrivateKey:
     return generate_private_key(65537, 2048)
 
 
+@cache
+def other_rsa_key() -> RSAPrivateKey:
+    """Another."""
+    return generate_private_key(65537, 2048)
+
+
 def bridge(inside: Any, outside: Mapping[str, Any] | None = None, *, key: RSAPrivateKey | None = None) -> bytes:
     """An object of Mailbridge's around a content, with these fields changed in it; None takes one away."""
     content_key, iv = os.urandom(32), os.urandom(12)

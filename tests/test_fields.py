@@ -2,7 +2,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from drain import fields
 from drain.errors import NotMail
@@ -36,6 +36,7 @@ def test_anything_else_is_damage(encoded: bytes) -> None:
     assert caught.value.reason == "damaged"
 
 
+@settings(max_examples=50)
 @given(FLAT, st.sampled_from([None, 1]), st.booleans())
 def test_a_flat_object_is_what_json_says_it_is(
     values: dict[str, str | None],
@@ -78,20 +79,20 @@ def test_what_is_not_flat_or_not_json_is_damage(encoded: bytes) -> None:
 @pytest.mark.parametrize(
     "encoded",
     [
-        b'{"raw":"' + b"\\r\\n" * 3_000_000 + b'"}',
-        b'{"x":[' + b"[]," * 4_000_000 + b"[]]}",
-        b'{"raw":"' + b'\\"' * 6_000_000,
-        b'{"raw":' + b" " * 12_000_000,
+        b'{"raw":"' + b"\\r\\n" * 1_000_000 + b'"}',
+        b'{"x":[' + b"[]," * 1_500_000 + b"[]]}",
+        b'{"raw":"' + b'\\"' * 2_000_000,
+        b'{"raw":' + b" " * 4_000_000,
     ],
 )
 def test_a_large_object_takes_the_time_of_reading_it(encoded: bytes) -> None:
     """A pattern that tries things twice would take hours, and the parser gigabytes."""
     begun = time.process_time()
     try:
-        assert len(fields.flat_object(encoded, "it")["raw"] or "") == 6_000_000
+        assert len(fields.flat_object(encoded, "it")["raw"] or "") == 2_000_000
     except NotMail:
         pass
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 1
 
 
 def test_text_is_text_of_bounded_length() -> None:

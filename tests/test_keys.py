@@ -3,7 +3,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from drain import keys
 from drain.errors import ConfigError
-from tests.sealing import KEY, key_files, pem, rsa_key
+from tests.sealing import KEY, key_files, other_rsa_key, pem, rsa_key
 
 
 def test_a_new_key_is_readable_by_its_owner_alone_and_has_its_public_half_beside_it(tmp_path: Path) -> None:
@@ -106,7 +105,7 @@ def test_a_key_that_changes_is_read_again(tmp_path: Path) -> None:
     path.write_bytes(pem(rsa_key()))
     assert ring.mailbridge is not None
     assert ring.why_not_mailbridge() == ""
-    other = generate_private_key(65537, 2048)
+    other = other_rsa_key()
     path.with_suffix(".new").write_bytes(pem(other))
     path.with_suffix(".new").rename(path)
     assert ring.mailbridge.private_numbers() == other.private_numbers()

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given, settings, strategies as st
 
 from drain.errors import KeyMissing, NotMail
 from drain.keys import KeyRing
 from drain.opener import Kind, Opener
 from tests import sealing
-from tests.sealing import HEADER, KEY, OTHER_KEY, RAW, bridge, seal, seal_plaintext
+from tests.sealing import HEADER, KEY, OTHER_KEY, RAW, bridge, other_rsa_key, seal, seal_plaintext
 
 INTEROP = Path(__file__).parent / "interop"
 INSIDE = {
@@ -299,7 +298,7 @@ def test_without_its_key_mailbridges_object_waits(opener: Opener) -> None:
         KEYLESS.open(bridge(INSIDE), {})
     assert not caught.value.suspect
     with pytest.raises(KeyMissing, match="does not open it") as caught:
-        opener.open(bridge(INSIDE, key=generate_private_key(65537, 2048)), {})
+        opener.open(bridge(INSIDE, key=other_rsa_key()), {})
     assert caught.value.suspect
 
 
@@ -346,7 +345,7 @@ BODIES = st.one_of(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(BODIES, st.dictionaries(st.sampled_from(["to", "from", "x"]), st.text(max_size=20)))
 def test_no_object_makes_it_fail_in_another_way(opener: Opener, body: bytes, metadata: dict[str, str]) -> None:
     try:
@@ -357,7 +356,7 @@ def test_no_object_makes_it_fail_in_another_way(opener: Opener, body: bytes, met
     assert len(opened.mail.identity) == 64
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=30)
 @given(st.binary(min_size=1), st.text(), st.text(), st.text(), st.none() | st.text())
 def test_what_is_sealed_comes_out(
     opener: Opener, raw: bytes, to: str, sender: str, received: str, ip: str | None

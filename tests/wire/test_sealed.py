@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from drain.demo.s3 import StoredObject
 from drain.keys import key_id
 from drain.outcome import Outcome
-from tests.sealing import KEY, OTHER_KEY, RAW, bridge, key_files, pem, rsa_key, seal
+from tests.sealing import KEY, OTHER_KEY, RAW, bridge, key_files, other_rsa_key, pem, rsa_key, seal
 from tests.support import LONG_AGO, House
 
 ALICE = "alice@example.test"
@@ -175,7 +174,7 @@ def test_mail_comes_without_a_restart_once_its_key_is_in_place(house: House, tmp
 
 
 def test_a_wrong_key_of_mailbridges_is_no_damage(house: House, keys: dict[str, str]) -> None:
-    put(house, "x", bridge(INSIDE, key=generate_private_key(65537, 2048)))
+    put(house, "x", bridge(INSIDE, key=other_rsa_key()))
     assert house.sweep(**keys).run().outcomes == {Outcome.NO_KEY: 1}
     assert "does not open it" in house.events("no-key")[0]["message"]
 
@@ -185,7 +184,7 @@ def test_mail_for_a_newer_key_of_mailbridges_waits_though_the_old_key_has_opened
 ) -> None:
     put(house, "old", bridge(INSIDE))
     assert house.sweep(**keys).run().outcomes == {Outcome.DELIVERED: 1}
-    newer = bridge({**INSIDE, "raw": "A: b"}, key=generate_private_key(65537, 2048))
+    newer = bridge({**INSIDE, "raw": "A: b"}, key=other_rsa_key())
     later = LONG_AGO + datetime.timedelta(days=1)
     house.s3.objects["pending/new"] = StoredObject(newer, {}, last_modified=later)
     assert house.sweep(**keys).run().outcomes == {Outcome.NO_KEY: 1}
