@@ -53,6 +53,10 @@ state            committed             a crash right after leaves    the next pa
 ``discarded``    (filters, by the person's word only)                as ``quarantined``
 ===============  ====================  ============================  ==========================
 
+There is no row before an object is opened: nothing has happened then that needs
+one. So one that no key here opens has none; it waits in ``pending/``, and the
+process remembers it (``delivery.NoKey``) until a key file changes.
+
 After the final dot of DATA there is no "failed", only "unknown": a connection
 that breaks between the dot and its reply leaves the row ``injecting``. That, a
 crash in the same place, and a sender that sends again are the only ways to get
