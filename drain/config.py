@@ -247,9 +247,7 @@ def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[st
     if not text:
         if setting.required:
             raise ConfigError(f"{setting.name} is not set.", f"{setting.help} {where}")
-        if not setting.default:
-            # Nothing said and nothing assumed: the empty value of its type.
-            return () if setting.parse in (words, domains) else setting.parse("") if setting.parse is not url else ""
+        # Without a default the parser gives the empty value of its type.
         text = setting.default
     try:
         return setting.parse(text)

@@ -83,23 +83,20 @@ def _of_maddy(maddy: str, config: str, environ: Mapping[str, str]) -> Listing:
 
 
 def _of_postfix(postconf: str, environ: Mapping[str, str]) -> Listing:
+    source = "the tables of Postfix (MAIL_CONFIG names another configuration)"
     names: set[str] = set()
     faults = []
     try:
         tables = list(dict.fromkeys(_tables(" ".join(_lines([postconf, "-hx", *_RECIPIENT_MAPS], environ)))))
     except _Failed as error:
-        return Listing("the tables of Postfix (MAIL_CONFIG names another configuration)", frozenset(), (str(error),))
+        return Listing(source, frozenset(), (str(error),))
     for table in tables:
         try:
             names |= _of_table(table, str(Path(postconf).with_name("postmap")), environ)
         except _Failed as error:
             faults.append(str(error))
     # `@domain` stands for all of a domain: RCPT shows that.
-    return Listing(
-        "the tables of Postfix (MAIL_CONFIG names another configuration)",
-        frozenset(name for name in names if not name.startswith("@")),
-        tuple(faults),
-    )
+    return Listing(source, frozenset(name for name in names if not name.startswith("@")), tuple(faults))
 
 
 def _of_table(table: str, postmap: str, environ: Mapping[str, str]) -> set[str]:

@@ -152,10 +152,9 @@ def make(path: Path) -> tuple["X25519PrivateKey", Path]:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write_new(path, private, 0o600)
     try:
-        write_new(public_path, public, 0o644)
+        write_new(public_path, public_pem(key), 0o644)
     except ConfigError:
         path.unlink()  # nobody can have sealed for it yet
         raise

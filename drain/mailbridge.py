@@ -58,8 +58,8 @@ def open_mailbridge(body: bytes, key: "RSAPrivateKey") -> Bridged:
     Raises:
         NotMail: it is damaged, or of an unknown version.
         KeyMissing: *key* is not the one that it was sealed for, or it is damaged just where
-            that would show. ``suspect`` is the key's fingerprint: whether the key has ever
-            opened anything tells the two apart.
+            that would show. ``suspect`` is the key's fingerprint: whether the key has
+            opened a later object tells the two apart.
     """
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (slow to load; as in sealed)
     from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP  # noqa: PLC0415

@@ -197,7 +197,7 @@ def prefix(value: str) -> str:
 
 def url(value: str) -> str:
     """An address on the web."""
-    if not value.startswith(("https://", "http://")):
+    if value and not value.startswith(("https://", "http://")):
         raise ValueError("an address beginning with https:// (or http:// on loopback)")
     return value.rstrip("/")
 
@@ -220,7 +220,7 @@ def domain_key(domain: str) -> str:
 def domains(value: str) -> tuple[str, ...]:
     """Mail domains, in the form that `domain_key` gives them."""
     names = tuple(domain_key(part) for part in value.split(",") if part.strip())
-    if not names or any("@" in name or " " in name or not name.isascii() for name in names):
+    if (value and not names) or any("@" in name or " " in name or not name.isascii() for name in names):
         raise ValueError("one mail domain, or several with commas between (in its xn-- form where it has \u00df)")
     return names
 

@@ -160,7 +160,6 @@ class Sweep:
                     "quarantine",
                     message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary, self.router.catch_all)}",
                 )
-
             if summary.keyless:
                 (words, _), *others = summary.keyless.most_common()
                 more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""

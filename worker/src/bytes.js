@@ -1,4 +1,4 @@
-// Bytes, as every other file here wants them.
+// Bytes, and what is made of them, as every other file here wants it.
 
 const encoder = new TextEncoder();
 
@@ -18,4 +18,8 @@ export function concat(...parts) {
     place += part.length;
   }
   return whole;
+}
+
+export function hmacKey(raw) {
+  return crypto.subtle.importKey("raw", raw, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
 }

@@ -4,7 +4,7 @@
 // Every LabeledExtract of the RFC is followed by LabeledExpand, and the two together
 // are WebCrypto's "HKDF" with the labels put into its salt, key and info.
 
-import { bytes, concat } from "./bytes.js";
+import { bytes, concat, hmacKey } from "./bytes.js";
 
 const KEM_X25519 = 0x0020;
 const KDF_SHA256 = 0x0001;
@@ -86,8 +86,7 @@ function labeled(suite, label, value, length = undefined) {
 
 // HKDF-Extract without a salt, alone (RFC 5869 2.2: then the salt is 32 zeros).
 async function extract(input) {
-  const key = await crypto.subtle.importKey("raw", new Uint8Array(32), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-  return new Uint8Array(await crypto.subtle.sign("HMAC", key, input));
+  return new Uint8Array(await crypto.subtle.sign("HMAC", await hmacKey(new Uint8Array(32)), input));
 }
 
 function hkdfKey(input) {

@@ -3,7 +3,7 @@
 // Refusing is final for the sender, so this says "unknown" only when it is certain.
 // Whatever is missing, old, damaged or not signed: nobody is unknown.
 
-import { bytes, hex } from "./bytes.js";
+import { bytes, hex, hmacKey } from "./bytes.js";
 
 const KEY = "config/recipients";
 const FIRST_LINE = "drain recipients v1\n";
@@ -34,7 +34,7 @@ export class Recipients {
         this.#readAt = Date.now();
         this.#token = token;
         this.#list = null;
-        this.#key = await importKey(token);
+        this.#key = await hmacKey(bytes(token));
         this.#list = await read(bucket, this.#key);
       }
       return this.#list !== null && (await this.#isMissing(recipient, this.#list));
@@ -92,11 +92,6 @@ async function read(bucket, key) {
 function isOld({ published }) {
   const age = Date.now() - published;
   return !(age <= LONGEST_AGE_MS && age >= -CLOCKS_DIFFER_MS);
-}
-
-function importKey(token) {
-  const usages = ["sign", "verify"];
-  return crypto.subtle.importKey("raw", bytes(token), { name: "HMAC", hash: "SHA-256" }, false, usages);
 }
 
 function unhex(text) {

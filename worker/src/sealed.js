@@ -1,6 +1,6 @@
 // Objects as FORMAT.md describes them: "sealed v1", and the plain kind for those who ask for it.
 
-import { bytes, concat, hex } from "./bytes.js";
+import { bytes, concat, hex, hmacKey } from "./bytes.js";
 import { PublicKey } from "./hpke.js";
 import { Mail } from "./mail.js";
 
@@ -67,8 +67,7 @@ let nameKey = {};
 // Imported once, not for each mail.
 async function nameKeyOf(token) {
   if (nameKey.token !== token) {
-    const key = await crypto.subtle.importKey("raw", bytes(token), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
-    nameKey = { token, key };
+    nameKey = { token, key: await hmacKey(bytes(token)) };
   }
   return nameKey.key;
 }
