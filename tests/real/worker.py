@@ -1,6 +1,7 @@
 """What the tests of the Worker share: a Worker in workerd, a home to wake, and faults to put into its source."""
 
 import contextlib
+import hashlib
 import http.server
 import queue
 import threading
@@ -181,6 +182,10 @@ class Worker:
         """Everything under pending/, opened."""
         return {key: self.opener.open(*self.edge.get(key)) for key in self.edge.keys("pending/")}
 
+    def stored_by_recipient(self) -> dict[str, str]:
+        """The digest of the mail that each recipient has under pending/."""
+        return digests({opened.mail.recipient: opened.mail.raw for opened in self.stored().values()})
+
     def only(self) -> Opened:
         """The one object there is, opened."""
         (opened,) = self.stored().values()
@@ -194,6 +199,11 @@ class Worker:
     def afresh(self) -> "Worker":
         """The same in an isolate that has just begun."""
         return replace(self, variant=self.edge.fresh())
+
+
+def digests(mails: Mapping[str, bytes]) -> dict[str, str]:
+    """What stands for many mails in a comparison: pytest takes minutes to show how long ones differ."""
+    return {recipient: hashlib.sha256(raw).hexdigest() for recipient, raw in mails.items()}
 
 
 def believing_all(worker: Worker) -> Worker:
