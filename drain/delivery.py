@@ -30,7 +30,7 @@ _LAST_RETRY_SECONDS = 3600.0
 # Each of these tries can be a copy more in the mailbox.
 _FIRST_NO_REPLY_RETRY_SECONDS = 300.0
 _LAST_NO_REPLY_RETRY_SECONDS = 86400.0
-_ALARMING_ATTEMPTS = 4
+_ALARMING_TRIES = 4
 # So often an object may be overwritten under our eyes before it is left to the next pass.
 _LOOKS = 5
 # About an hour of tries: time to restart a mail server that is stuck.
@@ -278,16 +278,17 @@ class Delivery:
 
     def _no_reply(self, version: ListedObject, mail: Mail, lost: SessionLost) -> Result:
         row, now = self.ledger.find(mail.identity), self.clock()
-        attempts = row.attempts if row else 0
-        wait = _backoff_seconds(attempts, _FIRST_NO_REPLY_RETRY_SECONDS, _LAST_NO_REPLY_RETRY_SECONDS)
+        # Not `attempts`: those that nothing was sent in left no copy.
+        tries = 1 + (row.reinjections if row else 0)
+        wait = _backoff_seconds(tries - 1, _FIRST_NO_REPLY_RETRY_SECONDS, _LAST_NO_REPLY_RETRY_SECONDS)
         self.ledger.unknown(mail.identity, str(lost), now + wait, now)
         result = Result(Outcome.UNKNOWN, version.key, mail.recipient, why="no-reply", words=str(lost))
         self._say(result, mail.identity, None)
-        if attempts + 1 >= _ALARMING_ATTEMPTS:
+        if tries >= _ALARMING_TRIES:
             self.log.alert(
                 "no-reply",
                 id=mail.identity[:16],
-                attempts=attempts + 1,
+                tries=tries,
                 message="The mail server never answers to this mail, and may have a copy of every try.",
             )
         return result

@@ -93,7 +93,7 @@ def test_killed_at_200_random_moments_over_1000_mails_with_faults_between(tmp_pa
             if crashing.kill_after(chance.uniform(0.0, 0.25)) == SIGKILLED:
                 kills += 1
                 killed_at[crashing.last_step()] += 1
-        crashing.finish()
+        crashing.finish(passes=60)  # many of which a fault ends at once
         counts = crashing.check()
     assert counts["mails"] == laid == MAILS
     print(f"mails {laid}, kills {kills}, lost 0, twice {counts['twice']}, reinjections {counts['reinjections']}")

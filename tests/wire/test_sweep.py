@@ -501,6 +501,19 @@ def test_a_mail_whose_reply_never_comes_is_tried_less_and_less_and_reported(hous
     assert house.events("no-reply")
 
 
+def test_the_wait_after_a_missing_reply_counts_no_try_that_sent_nothing(house: House) -> None:
+    house.smtp.answer = lambda verb, argument: "450 4.2.1 later" if verb == "RCPT" else None
+    house.put("one")
+    sweep = house.sweep()
+    for _ in range(8):
+        sweep.run()
+        house.now += 7200
+    house.smtp.answer = on_verb("FILED", DROP)
+    assert sweep.run().outcomes == {Outcome.UNKNOWN: 1}
+    house.now += 400
+    assert sweep.run().outcomes == {Outcome.DELIVERED: 1}
+
+
 def test_a_mail_that_fells_the_server_steps_back_behind_the_others(house: House) -> None:
     def answer(verb: str, argument: str) -> str | None:
         if verb == "BODY" and argument == BOB:
