@@ -8,16 +8,17 @@ The flow
 
 ::
 
-    pending/<name> ─▶ sweep ─▶ delivery ───────────────────────────▶ processed/<identity>-<name>
-      (bucket)       LIST,     fetch ▶ open ▶ route ▶ inject ▶ settle
-                     lock      (opener) (routing) (inject)  │
-                                   │        ledger          └─────▶ quarantine/<identity>-<name>
-                                   └──── one row a mail ────┘
+    pending/<name> ─▶ sweep ─▶ delivery ───────────▶ handover ───────▶ processed/<identity>-<name>
+      (bucket)       LIST,     fetch ▶ open ▶ filter ▶ route ▶ inject ▶ settle
+                     lock          (opener) (filters) (routing) (inject) (ends)
+                                   │            ledger              │
+                                   └──────── one row a mail ────────┴──▶ quarantine/<identity>-<name>
 
 One pass (`sweep`) lists ``pending/``. If there is nothing to do it ends there:
 one request, no lock, no connection. Otherwise it takes the lock, logs in to the
 mail server, and only then opens or moves anything. Everything that belongs to
-one mail happens in `delivery`, on one of several threads.
+one mail happens in `delivery`, on one of several threads: it is opened, judged
+by the `filters`, and handed over to the mail server (`handover`) or kept back.
 
 A mail is known by its *identity*: the SHA-256 of its bytes and its envelope
 recipient in lower case (`mail.identity`). Names of objects are hints and no
@@ -50,8 +51,19 @@ state            committed             a crash right after leaves    the next pa
                  ``quarantine/``
 ``quarantined``  after that move                                     found in ``pending/`` again:
                                                                      set aside again
-``discarded``    (filters, by the person's word only)                as ``quarantined``
+``discarding``   before the object is  the object in ``pending/``,   deletes it, if the person
+                 deleted, undelivered  or none                       still lets filters discard;
+                                                                     else sets it aside
+``discarded``    after that                                          found in ``pending/`` again:
+                                                                     the same again
 ===============  ====================  ============================  ==========================
+
+Release from quarantine: a person makes ``deferred`` of ``quarantined``, with a mark
+in the row (``released``) that filters are passed over. The object stays where it
+is until it is delivered; so a pass looks under ``quarantine/`` for these.
+
+What filters say is kept beside the row (`verdicts`) where it cost something to
+ask, so that a retry does not ask again.
 
 There is no row before an object is opened: nothing has happened then that needs
 one. So one that no key here opens has none; it waits in ``pending/``, and the
@@ -76,24 +88,33 @@ The rooms
 =========
 
 Dependencies point downwards only:
-``cli → service → sweep → delivery → {bucket, ledger, opener, routing, inject}``;
+``cli → service → sweep → delivery → {filters, handover} → {bucket, ledger, …}``;
 ``tests/test_house.py`` keeps it so. A part is handed its settings one by one, by
 `assembly`; none but that knows the whole configuration.
 
 ========== ======================================================================
-cli        the commands; exit codes are decided here and nowhere else
+cli        the words of the command line
+commands   the commands: from words to parts, and the exit codes
 demo       the main job shown with embedded servers
 assembly   from the settings to the parts
 show       what a person at a terminal sees, of a pass and of a mail
 keygen     a key pair, and what to do with it
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
-delivery   one mail, from its object to its mailbox
+delivery   one mail, from its object to its end
+handover   one SMTP transaction, and the ledger around it
+ends       settled, set aside, discarded, deferred: commits and moves
+quarantine what a person does with mail that was set aside
 outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
 rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
+database   its file: SQLite, and the versions of the schema
+verdicts   what filters said, kept
+notes      what else is remembered: keys proven, budgets, what was told
 state      where a mail is, and what the ledger knows of it
+filters    what reaches the inbox: one file a filter, and the chain of them
+marks      what a mail gets: lines on top, and a tag in its Subject
 opener     object to mail: which kind is it, and what is inside
 sealed     the format of this project's Worker
 mailbridge the format of Mailbridge's
@@ -112,7 +133,9 @@ lock       one drain at a time
 notify     what systemd wants to hear
 log        what a person, journald or a program reads
 mail       envelope and bytes; identity; the form on the wire
-config     every setting, declared once, and where its value comes from
+header     its header, as bytes
+settings   every setting, declared once
+config     where their values come from, and what is wrong with them
 envfile    where ``drain.env`` is and how it is read
 setting    what a setting is, and how each kind of value is read
 errors     what can go wrong, told apart by what a person can do about it

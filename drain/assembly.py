@@ -1,23 +1,29 @@
 """From the configuration to the parts: the one place that hands each part its settings."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from drain import bucket as bucket_module, directory, recipients as recipients_module
 from drain.bucket import Bucket
-from drain.config import Config
-from drain.delivery import Prefixes
+from drain.ends import Prefixes
+from drain.errors import ConfigError
+from drain.filters import Action, Filter
+from drain.filters.auth import Auth
+from drain.filters.chain import Rules
+from drain.filters.policy import Policy
 from drain.inject import Session
 from drain.keys import KeyRing
 from drain.log import Log
 from drain.login import Server
+from drain.marks import Marks
 from drain.notify import Notifier
 from drain.opener import Opener
 from drain.routing import ROLES, Router, load_aliases
 from drain.service import Service
 from drain.sessions import Sessions
+from drain.settings import Config
 from drain.sweep import Sweep
 
 
@@ -43,6 +49,7 @@ def router(config: Config) -> Router:
         admin_mailbox=config.admin_mailbox,
         more_roles=frozenset(config.role_addresses),
         aliases=aliases,
+        junk="" if config.spam_mailbox == "+junk" else config.spam_mailbox,
     )
 
 
@@ -53,6 +60,88 @@ def opener(config: Config) -> Opener:
         keys=KeyRing(config.private_key_file, Path(mailbridge).expanduser() if mailbridge else None),
         tokens=config.origin_token,
         sealed_only=config.sealed_only,
+    )
+
+
+def policy(config: Config) -> Policy:
+    """Which filters run and what they may do; nobody is asked yet."""
+    return Policy(
+        filters=tuple(filter_named(name, config) for name in config.filters),
+        rules=Rules(
+            tag_score=config.spam_tag_score,
+            quarantine_score=config.spam_quarantine_score,
+            spam_action=Action.JUNK if config.spam_mailbox else Action.TAG,
+            allow_discard=config.allow_discard,
+        ),
+        fail_open=frozenset(config.filter_fail_open),
+        budgets={"ai": config.ai_monthly_calls},
+    )
+
+
+def filter_named(name: str, config: Config) -> Filter:  # one import a branch: each costs time and memory on a phone
+    """One filter of `settings.FILTERS`, with its settings."""
+    seconds = config.filter_timeout.get(name, 0.0)
+    if name == "dnsbl":
+        from drain.filters.dnsbl import Dnsbl  # noqa: PLC0415 (as above)
+
+        return Dnsbl(
+            ip_zones=config.dnsbl_ip_zones,
+            domain_zones=config.dnsbl_domain_zones,
+            links=config.dnsbl_links,
+            resolvers=config.dns_resolvers,
+            dqs_key=config.spamhaus_dqs_key,
+            score=config.dnsbl_score,
+            timeout_seconds=seconds,
+        )
+    if name == "spamassassin":
+        from drain.filters.spamassassin import SpamAssassin, server_of  # noqa: PLC0415 (as above)
+
+        with _said_of("SPAMD_HOST"):
+            return SpamAssassin(server_of(config.spamd_host, config.spamd_port), config.spamd_max_size, seconds)
+    if name == "clamav":
+        from drain.filters.clamav import ClamAv  # noqa: PLC0415 (as above)
+
+        with _said_of("CLAMD_SOCKET"):
+            return ClamAv(config.clamd_socket, seconds)
+    if name == "ai":
+        from drain.filters.ai import Ai  # noqa: PLC0415 (as above)
+
+        return Ai(
+            base_url=config.ai_base_url,
+            api_key=config.ai_api_key,
+            model=config.ai_model,
+            scope=config.ai_input_scope,
+            response_format=config.ai_response_format,
+            timeout_seconds=seconds,
+        )
+    if name == "decision":
+        from drain.filters.decision import Decision  # noqa: PLC0415 (as above)
+
+        return Decision(
+            url=config.webhook_decision_url,
+            token=config.webhook_decision_token,
+            mode=config.webhook_decision_payload_mode,
+            timeout_seconds=seconds,
+        )
+    return Auth({method: Action[word.upper()] for method, word in config.auth_fail_action.items()})
+
+
+@contextlib.contextmanager
+def _said_of(name: str) -> Iterator[None]:
+    """A setting that only its filter can judge."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"{name} is not right: it wants {error}.") from error
+
+
+def marks(config: Config) -> Marks:
+    """What a mail gets on its way in."""
+    return Marks(
+        tag_score=config.spam_tag_score,
+        subject_tag=config.spam_subject_tag,
+        exchange=config.exchange_headers,
+        strip_forged=config.strip_forged,
     )
 
 
@@ -68,11 +157,16 @@ def server(config: Config) -> Server:
     )
 
 
+def prefixes(config: Config) -> Prefixes:
+    """Where mail lies in the bucket."""
+    return Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix)
+
+
 def sweep(config: Config, log: Log) -> Sweep:
     """What makes passes."""
     return Sweep(
         bucket=bucket(config),
-        prefixes=Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix),
+        prefixes=prefixes(config),
         opener=opener(config),
         router=router(config),
         connect=partial(Session, server(config)),
@@ -84,6 +178,8 @@ def sweep(config: Config, log: Log) -> Sweep:
         inject_connections=config.inject_connections,
         memory_budget=config.memory_budget,
         retention_seconds=config.ledger_retention_days * 86400,
+        policy=policy(config),
+        marks=marks(config),
         step=lambda step, name: log.debug("step", step=step.value, of=name),
     )
 

@@ -125,12 +125,22 @@ class Bucket:
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of that name."""
+        return self.look(key) is not None
+
+    def look(self, key: str) -> ListedObject | None:
+        """The object of that name as HEAD shows it, which is with whole seconds; None if there is none."""
         try:
             with translated(f"looking for {key}"):
-                self._s3.head_object(Bucket=self._name, Key=key)
+                answer = self._s3.head_object(Bucket=self._name, Key=key)
         except NotFound:
-            return False
-        return True
+            return None
+        _require(answer, {"ETag", "LastModified", "ContentLength"}, f"Looking for {key}")
+        return ListedObject(key, answer["ETag"], answer["LastModified"], answer["ContentLength"])
+
+    def is_unchanged(self, version: ListedObject) -> bool:
+        """Whether what lies there now is still that version, to the second."""
+        now = self.look(version.key)
+        return now is not None and (now.etag, now.last_modified) == (version.etag, _whole_second(version.last_modified))
 
     def copy(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None = None) -> bool:
         """Copies one version of an object; with *metadata*, in place of its own where that can be stored.

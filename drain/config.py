@@ -1,181 +1,23 @@
-"""Every setting, declared once: name, type, default, help, whether it is secret.
+"""Where the settings' values come from, and what is wrong with them.
 
-From `Config` come validation, ``drain config`` and the reference in the README.
 A setting is looked for, first hit wins: in the environment (``X``, then
 ``X_FILE`` if it is secret), in systemd's ``$CREDENTIALS_DIRECTORY/X`` if it is
-secret, in ``drain.env`` (``X``, then ``X_FILE``), then the default. An empty
-value counts as not set.
+secret, in ``drain.env`` (``X``, then ``X_FILE``), then the default.
 """
 
 import dataclasses
 import difflib
 import urllib.parse
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from drain import envfile
 from drain.errors import ConfigError
-from drain.setting import (
-    PEM_BEGIN,
-    Secret,
-    Setting,
-    account_id,
-    choice,
-    days,
-    domain_key,
-    domains,
-    is_loopback,
-    path,
-    paths,
-    prefix,
-    seconds,
-    setting,
-    size,
-    text,
-    tokens,
-    url,
-    whole,
-    words,
-    yes_no,
-    yes_no_auto,
-)
+from drain.setting import PEM_BEGIN, Setting, domain_key, is_loopback
+from drain.settings import SETTINGS, Config
 from drain.text import clean
-
-
-@dataclass(frozen=True)
-class Config:
-    """The settings, parsed. Field ``x`` is the setting ``X``."""
-
-    # the bucket
-    r2_account_id: str = setting(account_id, "Cloudflare account id; with it the endpoint is known.")
-    r2_access_key_id: str = setting(text, "Access key id of an R2 API token (Object Read & Write).", required=True)
-    r2_secret_access_key: Secret = setting(Secret, "Its secret access key.", secret=True, required=True)
-    r2_bucket: str = setting(text, "Name of the bucket.", required=True)
-    r2_jurisdiction: str = setting(
-        choice("default", "eu", "fedramp"), "Jurisdiction that the bucket was made in.", default="default"
-    )
-    r2_endpoint_url: str = setting(url, "Any other S3 endpoint; then R2_ACCOUNT_ID is not needed.")
-    pending_prefix: str = setting(prefix, "Where mail waits.", default="pending/")
-    processed_prefix: str = setting(prefix, "Where delivered mail goes.", default="processed/")
-    quarantine_prefix: str = setting(
-        prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
-    )
-
-    # the keys
-    private_key_file: tuple[Path, ...] = setting(
-        paths, "Private key that opens sealed mail, or several with colons; `drain keygen` makes one."
-    )
-    origin_token: tuple[Secret, ...] = setting(
-        tokens,
-        "What the Worker seals into each mail to show that it is from it; two, with a comma, while it is changed.",
-        secret=True,
-    )
-    require_sealed: bool | None = setting(
-        yes_no_auto,
-        "Mail that is not sealed by this project's Worker goes to quarantine. `auto`: only if ORIGIN_TOKEN is set.",
-        default="auto",
-    )
-    mailbridge_private_key_path: str = setting(text, "Private key that opens what Mailbridge's Worker stored.")
-
-    # the mail server
-    mail_domain: tuple[str, ...] = setting(
-        domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
-    )
-    inject_host: str = setting(text, "Host of the mail server.", default="127.0.0.1")
-    inject_port: int = setting(whole(1, 65535), "Port of its inject listener.", default="9125")
-    inject_user: str = setting(text, "User name to log in with.", required=True)
-    inject_pass: Secret = setting(Secret, "Password to log in with.", secret=True, required=True)
-    inject_tls: str = setting(
-        choice("auto", "starttls", "implicit", "none"),
-        "`auto` takes STARTTLS where offered: verified if INJECT_TLS_CA_FILE is set or the host is not loopback. "
-        "`starttls` and `implicit` insist on verified TLS; `none` is for loopback only.",
-        default="auto",
-    )
-    inject_tls_ca_file: str = setting(text, "CA file, or the server's own certificate, to verify against.")
-    inject_rcpt: str = setting(
-        text,
-        "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain. "
-        "`none`: there is no catch-all, and such mail goes to quarantine.",
-    )
-
-    # routing
-    mail_admin_localpart: str = setting(
-        text, "Mailbox, at the first domain, for role addresses that have none of their own.", default="admin"
-    )
-    role_addresses: tuple[str, ...] = setting(
-        words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
-    )
-    mail_users_file: str = setting(
-        text, "Mailboxes, one a line, beside those that Maddy or Postfix list; read by `drain publish-recipients` only."
-    )
-    maddy_config: str = setting(text, "Maddy's configuration; read by `drain publish-recipients` only.")
-    mail_aliases_file: str = setting(
-        text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
-    )
-
-    # the machine
-    state_dir: Path = setting(
-        path,
-        "Folder for the ledger, the lock and the secret behind X-Drain-Id. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain.",
-    )
-    ledger_db: str = setting(text, "The ledger. Default: ledger.db in STATE_DIR.")
-    lockfile: str = setting(text, "The lock. Default: drain.lock in STATE_DIR.")
-    ledger_retention_days: float = setting(
-        days,
-        "Days for which a delivered mail is remembered. Keep it longer than a mail can lie in the bucket.",
-        default="365",
-    )
-
-    # the pass
-    poll_interval: float = setting(seconds(1), "Seconds between two looks into the bucket.", default="60")
-    concurrency: int = setting(whole(1, 256), "Mails in flight at once.", default="16")
-    inject_connections: int = setting(whole(1, 64), "SMTP sessions at once.", default="2")
-    memory_budget: int = setting(size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M")
-    oneshot: bool = setting(yes_no, "Bare `drain` makes one pass and ends.", default="false")
-    log_addresses: bool = setting(yes_no, "`false` keeps mail addresses out of the log.", default="true")
-
-    @property
-    def endpoint_url(self) -> str:
-        """The S3 endpoint."""
-        if self.r2_endpoint_url:
-            return self.r2_endpoint_url
-        jurisdiction = "" if self.r2_jurisdiction == "default" else f".{self.r2_jurisdiction}"
-        return f"https://{self.r2_account_id}{jurisdiction}.r2.cloudflarestorage.com"
-
-    @property
-    def catch_all(self) -> str:
-        """The catch-all's full address; "" for none."""
-        if self.inject_rcpt.strip().lower() == "none":
-            return ""
-        address = self.inject_rcpt or "inbox"
-        return address if "@" in address else f"{address}@{self.mail_domain[0]}"
-
-    @property
-    def sealed_only(self) -> bool:
-        """Whether mail has to be sealed: who can write to the bucket could walk around a token otherwise."""
-        return bool(self.origin_token) if self.require_sealed is None else self.require_sealed
-
-    @property
-    def admin_mailbox(self) -> str:
-        """The admin mailbox's full address."""
-        return f"{self.mail_admin_localpart}@{self.mail_domain[0]}"
-
-    @property
-    def ledger_path(self) -> Path:
-        """Where the ledger is."""
-        return Path(self.ledger_db).expanduser() if self.ledger_db else self.state_dir / "ledger.db"
-
-    @property
-    def lock_path(self) -> Path:
-        """Where the lock is."""
-        return Path(self.lockfile).expanduser() if self.lockfile else self.state_dir / "drain.lock"
-
-
-SETTINGS: dict[str, Setting] = {
-    f.name.upper(): Setting(name=f.name.upper(), **dict(f.metadata)) for f in fields(Config)
-}
 
 # Names that pocket-homeserver's users have in their file and that mean nothing
 # here; not a word about them, since that file is meant to be dropped in.
@@ -311,11 +153,47 @@ def _check_together(config: Config) -> None:
             f"INJECT_RCPT {clean(config.catch_all)!r} is not in MAIL_DOMAIN.",
             "The catch-all has to be a mailbox of your own.",
         )
+    check_filters(config)
     if config.inject_tls == "none" and not is_loopback(config.inject_host):
         raise ConfigError(
             f"INJECT_TLS=none is for loopback only, and INJECT_HOST is {clean(config.inject_host)!r}.",
             "Set INJECT_TLS=starttls or implicit.",
         )
+
+
+def check_filters(config: Config) -> None:
+    """Whether each filter has what it needs.
+
+    Raises:
+        ConfigError: one does not, or the thresholds do not fit together.
+    """
+    needed = {
+        "ai": (("AI_BASE_URL", config.ai_base_url), ("AI_MODEL", config.ai_model)),
+        "decision": (("WEBHOOK_DECISION_URL", config.webhook_decision_url),),
+        "clamav": (("CLAMD_SOCKET", config.clamd_socket),),
+        "dnsbl": (("DNSBL_IP_ZONES and DNSBL_DOMAIN_ZONES", config.dnsbl_ip_zones + config.dnsbl_domain_zones),),
+    }
+    for name in config.filters:
+        for setting, value in needed.get(name, ()):
+            if not value:
+                raise ConfigError(f"FILTERS names {name}, and {setting} is not set.")
+    if config.spam_quarantine_score < config.spam_tag_score:
+        raise ConfigError("SPAM_QUARANTINE_SCORE is less than SPAM_TAG_SCORE.", "Nothing would ever be tagged.")
+    mailbox = config.spam_mailbox
+    if mailbox and mailbox != "+junk" and domain_key(mailbox.rpartition("@")[2]) not in config.mail_domain:
+        raise ConfigError(
+            f"SPAM_RCPT {clean(config.spam_rcpt)!r} is not in MAIL_DOMAIN.",
+            "It has to be a mailbox of your own, or +junk.",
+        )
+
+
+def parsed(name: str, text: str) -> Any:
+    """The value that *text* is for a setting, as from the environment.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    return _value(SETTINGS[name], {name: text}, {}, "")
 
 
 def shown(config: Config) -> dict[str, str]:
@@ -325,12 +203,19 @@ def shown(config: Config) -> dict[str, str]:
         "r2_endpoint_url": config.endpoint_url,
         "inject_rcpt": config.catch_all or "none",
         "require_sealed": config.sealed_only,
+        "spam_rcpt": config.spam_mailbox,
+        "filters": config.filters or ("none",),
+        "filter_fail_open": config.filter_fail_open or ("none",),
         "ledger_db": config.ledger_path,
         "lockfile": config.lock_path,
     }
     for f in dataclasses.fields(config):
         value = resolved.get(f.name, getattr(config, f.name))
         separator = ":" if f.name == "private_key_file" else ","
+        if isinstance(value, Mapping):
+            value = tuple(
+                f"{name}={one:g}" if isinstance(one, float) else f"{name}={one}" for name, one in value.items()
+            )
         result[f.name.upper()] = separator.join(map(str, value)) if isinstance(value, tuple) else str(value)
     return result
 

@@ -50,6 +50,12 @@ class NoInput(DrainError):
     exit_code = os.EX_NOINPUT
 
 
+class Unusable(DrainError):
+    """What a command was given to work on is not what it is for: exit 65."""
+
+    exit_code = os.EX_DATAERR
+
+
 class BucketRefused(Refused):
     """R2 does not let us in, or the bucket does not exist."""
 
@@ -72,6 +78,10 @@ class LedgerUnavailable(Unavailable):
 
 class LockHeld(Unavailable):
     """Another drain is at work."""
+
+
+class Stopping(Unavailable):
+    """drain was asked to stop; the mail stays where it is."""
 
 
 class KeyMissing(ConfigError):

@@ -57,19 +57,24 @@ def begins_with_from_line(raw: bytes) -> bool:
     return raw.startswith(b"From ")
 
 
+def normalised(raw: bytes) -> bytes:
+    """*raw* with every line end as CRLF: lone CR and LF too."""
+    # Not by regular expressions: those make an object a match, and 25 MiB of line
+    # ends would cost gigabytes.
+    return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
 def on_the_wire(raw: bytes, added: bytes = b"") -> bytes:
     """The message as DATA carries it, without the final dot.
 
-    Given the message and the header lines to add on top (each ending in CRLF).
+    Given the message and the header lines to add on top (each ending in CRLF; see `marks`).
     They are left out where the first line is not a header field: above a
     ``From `` line or a blank they would turn the whole header into body.
     Lone CR and LF become CRLF *before* dots are stuffed (RFC 5321 4.5.2), so no
     server can see an end of data where there is none; the last line gets its
     CRLF if it has none.
     """
-    # Not by regular expressions: those make an object a match, and 25 MiB of line
-    # ends would cost gigabytes.
-    text = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    text = normalised(raw)
     if added and begins_with_header_field(raw):
         text = added + text
     if not text.endswith(b"\r\n"):

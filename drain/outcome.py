@@ -12,6 +12,7 @@ class Step(StrEnum):
     CONNECTED = "connected"
     FETCHED = "fetched"
     OPENED = "opened"
+    FILTERED = "filtered"
     ROUTED = "routed"  # RCPT taken
     INJECTING = "injecting"  # committed
     GO_AHEAD = "go-ahead"  # 354 heard
@@ -25,6 +26,8 @@ class Step(StrEnum):
     DEFERRED = "deferred"  # committed
     SETTING_ASIDE = "setting-aside"  # committed
     QUARANTINED = "quarantined"  # committed
+    DISCARDING = "discarding"  # committed
+    DISCARDED = "discarded"  # committed
 
 
 class Outcome(StrEnum):
@@ -33,6 +36,7 @@ class Outcome(StrEnum):
     DELIVERED = "delivered"
     MOVED = "moved"  # delivered before; only the move was left
     QUARANTINED = "quarantined"
+    DISCARDED = "discarded"  # by a filter, and the person's word
     DEFERRED = "deferred"
     UNKNOWN = "unknown"  # no reply to the final dot
     WAITING = "waiting"  # its next attempt is not due
@@ -51,3 +55,4 @@ class Result:
     mailbox: str = ""
     why: str = ""
     words: str = ""
+    verdict: str = ""  # what the filters came to, in words

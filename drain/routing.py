@@ -21,12 +21,13 @@ ROLES = frozenset({"postmaster", "abuse", "hostmaster", "webmaster", "security",
 # `victim@away@here` and the same in quotes (Postfix: allow_percent_hack,
 # swap_bangpath, resolve_dequoted_address).
 _ROUTES_ON = frozenset('@%!"\\')
+_JUNK = "+junk"
 _ADDRESS_LIMIT = 254  # octets; RFC 5321 4.5.3.1.3, less the angle brackets
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An address to ask for, and why: ``alias``, ``itself``, ``plus``, ``role`` or ``catch-all``."""
+    """An address to ask for, and why: ``alias``, ``itself``, ``plus``, ``role``, ``catch-all`` or ``junk``."""
 
     address: str
     why: str
@@ -34,18 +35,37 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Router:
-    """The person's rules. ``catch_all`` is "" where there is none."""
+    """The person's rules.
+
+    ``catch_all`` is "" where there is none; ``junk`` is the mailbox for junk, "" for
+    ``<mailbox>+junk``.
+    """
 
     domains: tuple[str, ...]
     catch_all: str
     admin_mailbox: str
     more_roles: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    junk: str = ""
 
     def candidates(self, recipient: str) -> list[Candidate]:
         """What to try for an envelope recipient, best first, never twice the same."""
         result: dict[str, Candidate] = {}
         for candidate in self._all(recipient):
+            result.setdefault(candidate.address.lower(), candidate)
+        return list(result.values())
+
+    def junk_candidates(self, recipient: str) -> list[Candidate]:
+        """The same for junk: its mailbox first, and where the server has none, as any other mail."""
+        usual = self.candidates(recipient)
+        if self.junk:
+            return [Candidate(self.junk, "junk"), *usual]
+        result: dict[str, Candidate] = {}
+        for candidate in usual:
+            local, _, domain = candidate.address.rpartition("@")
+            beside = f"{local.partition('+')[0]}{_JUNK}@{domain}"
+            if is_sendable(beside):
+                result.setdefault(beside.lower(), Candidate(beside, "junk"))
             result.setdefault(candidate.address.lower(), candidate)
         return list(result.values())
 

@@ -5,17 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from drain.errors import Unavailable
+from drain.errors import Stopping, Unavailable
 from drain.inject import FINAL_REPLY_SECONDS, Session
 
 # Postfix closes a session after 20 errors and slows down after 10
 # (smtpd_hard_error_limit, smtpd_soft_error_limit); an address that is not there
 # is one. A fresh session on loopback costs less.
 _REFUSALS_PER_SESSION = 8
-
-
-class Stopping(Unavailable):
-    """drain was asked to stop; the mail stays where it is."""
 
 
 class Sessions:

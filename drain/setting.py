@@ -5,7 +5,9 @@ A parser takes the text that somebody wrote and gives the value, or raises
 """
 
 import ipaddress
-from collections.abc import Callable
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,119 @@ def domains(value: str) -> tuple[str, ...]:
 def words(value: str) -> tuple[str, ...]:
     """Words with commas between, in lower case."""
     return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def some_of(*known: str) -> Callable[[str], tuple[str, ...]]:
+    """Some of a few names, in the order given, with commas between; ``none`` for none."""
+
+    def parse(value: str) -> tuple[str, ...]:
+        names = words(value)
+        if names == ("none",):
+            return ()
+        if len(set(names)) < len(names) or set(names) - set(known):
+            raise ValueError(f"some of {', '.join(known)}, each once, with commas between; or none")
+        return names
+
+    return parse
+
+
+def each(defaults: Mapping[str, str], parse: Callable[[str], Any]) -> Callable[[str], Mapping[str, Any]]:
+    """A value for each of a few names: ``name=value`` with commas between, or one value for all of them."""
+
+    def parse_each(value: str) -> Mapping[str, Any]:
+        texts = dict(defaults)
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if len(parts) == 1 and "=" not in parts[0]:
+            texts = dict.fromkeys(defaults, parts[0])
+            parts = []
+        for part in parts:
+            name, sign, text = (piece.strip() for piece in part.partition("="))
+            if not sign or name.lower() not in defaults:
+                raise ValueError(f"name=value with commas between, and names among {', '.join(defaults)}")
+            texts[name.lower()] = text
+        return {name: parse(text) for name, text in texts.items()}
+
+    return parse_each
+
+
+def number(least: float) -> Callable[[str], float]:
+    """A number, with fractions."""
+
+    def parse(value: str) -> float:
+        try:
+            found = float(value)
+        except ValueError:
+            found = least - 1
+        if not least <= found <= 1e6:
+            raise ValueError(f"a number, {least:g} or more")
+        return found
+
+    return parse
+
+
+def tag(value: str) -> str:
+    """A short text for the Subject."""
+    if len(value) > 60 or not value.isprintable():
+        raise ValueError("at most 60 letters on one line")
+    return value.strip()
+
+
+_ZONE = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+
+
+def zones(value: str) -> tuple[str, ...]:
+    """Names of DNS zones; ``none`` for none."""
+    names = tuple(name.rstrip(".") for name in words(value))
+    if names == ("none",):
+        return ()
+    if not all(_ZONE.fullmatch(name) and len(name) < 200 for name in names):
+        raise ValueError("names of DNS zones with commas between, or none")
+    return names
+
+
+def resolvers(value: str) -> tuple[str, ...]:
+    """Addresses of DNS resolvers, each with a port or without."""
+    found = words(value)
+    for place in found:
+        host, port = _host_and_port(place)
+        try:
+            ipaddress.ip_address(host)
+            good = port is None or 0 < int(port) < 65536
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("IP addresses with commas between, each with :port or without ([2001:db8::1]:53)")
+    return found
+
+
+def _host_and_port(place: str) -> tuple[str, str | None]:
+    if place.startswith("["):
+        host, _, port = place[1:].partition("]")
+        return host, port.removeprefix(":") or None
+    host, colon, port = place.partition(":")
+    return (host, port) if colon and ":" not in port else (place, None)
+
+
+def private_url(value: str) -> str:
+    """An address on the web that may see mail: ``https://``, or ``http://`` in one's own network."""
+    address = url(value)
+    if not address:
+        return ""
+    parts = urllib.parse.urlsplit(address)
+    host = parts.hostname or ""
+    if not host or (parts.scheme == "http" and not is_private(host)):
+        raise ValueError("an address beginning with https:// (http:// is for this machine and your own network)")
+    if "@" in parts.netloc:
+        raise ValueError("an address without a user and a password in it")
+    return address
+
+
+def is_private(host: str) -> bool:
+    """Whether *host* is this machine or in one's own network: by its address, or by a name that is not public."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".home.arpa", ".lan", ".internal", ".localhost"))
 
 
 def is_loopback(host: str) -> bool:

@@ -1,13 +1,21 @@
 """What a person at a terminal sees: of a pass its progress and how it ended, and of a mail what is in it."""
 
+import datetime
+import email.errors
+import email.header
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from drain.filters.chain import Judgement
+from drain.header import Header
 from drain.mail import Mail
 from drain.opener import Opened
 from drain.outcome import Outcome, Result
+from drain.quarantine import Entry
 from drain.recipients import Recipients
 from drain.sweep import Summary
 from drain.text import clean
+from drain.verdicts import Kept
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,6 +26,7 @@ _WORDS = {
     Outcome.DELIVERED: "delivered",
     Outcome.MOVED: "delivered before and only moved",
     Outcome.QUARANTINED: "set aside in quarantine",
+    Outcome.DISCARDED: "discarded",
     Outcome.DEFERRED: "deferred",
     Outcome.UNKNOWN: "without a reply from the mail server",
     Outcome.WAITING: "waiting for their next attempt",
@@ -98,3 +107,90 @@ def recipients_in_words(found: Recipients) -> str:
     else:
         lines.append("Nobody is refused, because every address exists. INJECT_RCPT=none takes drain's catch-all away.")
     return "\n".join(lines)
+
+
+_SHOWN_FIELDS = ("From", "To", "Cc", "Subject", "Date", "Message-ID")
+_WIDE = 160
+
+
+def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
+    """The table of what is in quarantine."""
+    from rich.console import Console  # noqa: PLC0415 (as above)
+    from rich.table import Table  # noqa: PLC0415
+
+    if not entries:
+        stream.write("Nothing is in quarantine.\n")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "since", "from", "to", "score", "reason"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "score" else "left")
+    for entry in entries:
+        row = entry.row
+        reason = f"{row.reason}: {row.words}" if row is not None else "(not in the ledger)"
+        cells = (
+            entry.id,
+            _minute(entry.set_aside_at),
+            (row.sender or "<>") if row else "",
+            row.recipient if row else "",
+            "" if entry.score is None else f"{entry.score:.1f}",
+            reason,
+        )
+        table.add_row(*[clean(cell).replace("[", "\\[") for cell in cells])
+    Console(file=stream, width=None if stream.isatty() else _WIDE, highlight=False).print(table)
+
+
+def quarantined(entry: Entry, verdicts: Sequence[Kept], header: Mapping[str, str], problem: str) -> str:
+    """All that is known of one of them."""
+    row = entry.row
+    lines = [f"id       {entry.identity or entry.id}", f"object   {entry.listed.key} ({entry.listed.size} bytes)"]
+    lines.append(f"since    {_minute(entry.set_aside_at)}")
+    if row is not None:
+        lines += [f"from     <{row.sender}>", f"to       {row.recipient}", f"reason   {row.reason}: {row.words}"]
+    else:
+        lines.append("reason   not known: the ledger has no row of it")
+    for kept in verdicts:
+        verdict = kept.verdict
+        points = "" if verdict.score is None else f" {verdict.score:.1f} points"
+        lines.append(
+            f"{kept.filter}:{points} {verdict.action.word if verdict.action else ''} {verdict.reason}".rstrip()
+        )
+        lines += [f"    {line}" for line in verdict.evidence]
+    lines += [f"{name}: {value}" for name, value in header.items()]
+    lines += [problem] if problem else [f"The whole mail: drain open {entry.listed.key}"]
+    return "\n".join(clean(line, limit=1000) for line in lines) + "\n"
+
+
+def header(opened: Opened) -> dict[str, str]:
+    """The fields of a mail that a person knows it by, decoded for reading."""
+    fields = Header.of(opened.mail.raw)
+    return {name: clean(_decoded(text)) for name in _SHOWN_FIELDS if (text := fields.get(name))}
+
+
+def _decoded(text: str) -> str:
+    try:
+        return str(email.header.make_header(email.header.decode_header(text)))
+    except (email.errors.HeaderParseError, ValueError, LookupError):
+        return text
+
+
+def judgement(judged: Judgement, lines: bytes) -> str:
+    """What each filter said of a mail, in what time, and what it comes to."""
+    shown = []
+    for answer in judged.answers:
+        verdict = answer.verdict
+        said = [] if verdict is None else [verdict.action.word] if verdict.action else ["nothing"]
+        if verdict is not None and verdict.score is not None:
+            said.append(f"{verdict.score:.1f} points")
+        reason = f": {verdict.reason}" if verdict is not None and verdict.reason else ""
+        shown.append(f"{answer.filter}  {', '.join(said) or 'FAILED'}{reason}  ({answer.seconds * 1000:.1f} ms)")
+        shown += [f"    {line}" for line in (verdict.evidence if verdict is not None else ())]
+        shown += [f"    {answer.failure}"] if answer.failure else []
+    becomes = judged.in_words or "deliver"
+    if judged.failed:
+        becomes = f"it waits for {judged.failed}, which FILTER_FAIL_OPEN does not name"
+    shown += [f"=> {becomes}", *lines.decode("ascii").splitlines()]
+    return "\n".join(clean(line, limit=1000) for line in shown)
+
+
+def _minute(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -13,6 +13,7 @@ class State(StrEnum):
     DEFERRED = "deferred"
     SETTING_ASIDE = "setting_aside"
     QUARANTINED = "quarantined"
+    DISCARDING = "discarding"
     DISCARDED = "discarded"
 
 
@@ -35,3 +36,4 @@ class Row:
     first_seen_at: float
     updated_at: float
     missing_at: float | None
+    released: int

@@ -7,27 +7,33 @@ mail first within each; several mails are in flight at once.
 """
 
 import contextlib
+import datetime
 import itertools
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from drain import lock, stamp
-from drain.bucket import Bucket, ListedObject, moved_name
+from drain.bucket import Bucket, ListedObject
 from drain.crew import Crew
-from drain.delivery import Delivery, NoKey, Prefixes
-from drain.errors import BucketRefused, BucketUnavailable, DrainError
+from drain.delivery import Delivery, NoKey
+from drain.ends import Ends, Prefixes
+from drain.errors import BucketRefused, BucketUnavailable, DrainError, Stopping
+from drain.filters.chain import Chain
+from drain.filters.policy import Policy
+from drain.handover import Handover
 from drain.inject import Session
 from drain.ledger import Ledger, Version, version_of
 from drain.log import Log
+from drain.marks import Marks
 from drain.opener import Opener
 from drain.outcome import Outcome, Result, Step
 from drain.routing import Router
-from drain.sessions import Sessions, Stopping
+from drain.sessions import Sessions
 from drain.state import Row, State
 
 # After so many mails in a row that R2 did not give or take, a LIST tells whether
@@ -37,7 +43,7 @@ _BUCKET_FAILURES_IN_A_ROW = 5
 _GRACE_SECONDS = 7.0
 _LAST_SECONDS = 1.0
 
-_PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED)
+_PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED, Outcome.DISCARDED)
 _LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
 
 
@@ -48,7 +54,7 @@ class Summary:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     listed: int = 0
     missing: int = 0
-    asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine
+    asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine, but for filters'
     keyless: Counter[str] = field(default_factory=Counter)  # what was seen to have no key, in words
     bugs: int = 0
     stopped: bool = False
@@ -88,6 +94,8 @@ class Sweep:
     inject_connections: int
     memory_budget: int
     retention_seconds: float
+    policy: Policy
+    marks: Marks
     stop: threading.Event = field(default_factory=threading.Event)
     step: Callable[[Step, str], None] = lambda step, name: None
     on_listed: Callable[[int], None] = lambda count: None
@@ -114,6 +122,15 @@ class Sweep:
         summary.seconds = time.monotonic() - begun
         return summary
 
+    def deliver_released(self, lock_wait_seconds: float) -> Summary:
+        """Delivers what a person has released from quarantine, and nothing else; waits for another pass to end."""
+        summary = Summary()
+        try:
+            self._work((), summary, listed_all=False, lock_wait_seconds=lock_wait_seconds)
+        except DrainError as error:
+            summary.error = error
+        return summary
+
     def _has_unfinished(self) -> bool:
         if self._unfinished is None:
             if not self.ledger_path.exists():
@@ -122,49 +139,91 @@ class Sweep:
                 self._unfinished = bool(ledger.unfinished())
         return self._unfinished
 
-    def _work(self, pages: Iterable[list[ListedObject]], summary: Summary) -> None:
+    def _work(
+        self,
+        pages: Iterable[list[ListedObject]],
+        summary: Summary,
+        *,
+        listed_all: bool = True,
+        lock_wait_seconds: float = 0.0,
+    ) -> None:
         with (
-            lock.held(self.lock_path, self.log),
+            lock.held(self.lock_path, self.log, timeout_seconds=lock_wait_seconds),
             contextlib.closing(Ledger(self.ledger_path)) as ledger,
             contextlib.closing(Sessions(self.connect, self.inject_connections)) as sessions,
         ):
             self.step(Step.LOCKED, "")
-            delivery = Delivery(
-                bucket=self.bucket,
-                ledger=ledger,
-                opener=self.opener,
-                router=self.router,
-                sessions=sessions,
-                stamp=stamp.load(self.state_dir),
-                prefixes=self.prefixes,
-                log=self.log,
-                step=self.step,
-                clock=self.clock,
-                sleep=self.sleep,
-                no_key=self._no_key,
-            )
+            delivery = self._delivery(ledger, sessions)
             work = _Pass(self, delivery, summary)
             unseen = ledger.unfinished()
             forgotten = set(self._no_key)
-            complete = work.feed(pages, unseen, forgotten)
-            if complete:
+            complete = work.feed(itertools.chain(self._released(dict(unseen), delivery), pages), unseen, forgotten)
+            if complete and listed_all:
                 for version in forgotten:
                     self._no_key.pop(version, None)
                 self._account_for(unseen, ledger, summary)
             ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
             self._unfinished = bool(ledger.unfinished())
             summary.error = work.error or (None if summary.progressed else work.refused)
-            if summary.asided:
-                reasons = ", ".join(f"{number} {reason}" for reason, number in summary.asided.items())
-                self.log.alert(
-                    "quarantine",
-                    message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary, self.router.catch_all)}",
-                )
-            if summary.keyless:
-                (words, _), *others = summary.keyless.most_common()
-                more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
-                waits = "Such mail waits in the bucket."
-                self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
+            self._report(summary, delivery.chain, ledger)
+
+    def _delivery(self, ledger: Ledger, sessions: Sessions) -> Delivery:
+        ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock)
+
+        def spend(name: str, most: int) -> bool:
+            month = datetime.datetime.fromtimestamp(self.clock(), datetime.UTC).strftime("%Y-%m")
+            return ledger.notes.spend(name, month, most)
+
+        return Delivery(
+            bucket=self.bucket,
+            ledger=ledger,
+            opener=self.opener,
+            chain=self.policy.chain(spend, self.stop.is_set),
+            marks=self.marks,
+            router=self.router,
+            handover=Handover(sessions, ledger, ends, self.log, self.step, self.clock),
+            ends=ends,
+            stamp=stamp.load(self.state_dir),
+            log=self.log,
+            step=self.step,
+            clock=self.clock,
+            sleep=self.sleep,
+            no_key=self._no_key,
+        )
+
+    def _released(self, unseen: Mapping[Version, str], delivery: Delivery) -> Iterator[list[ListedObject]]:
+        """What a person released from quarantine and is not delivered yet; it lies where it was."""
+        for (key, etag, last_modified), identity in list(unseen.items()):
+            row = delivery.ledger.find(identity)
+            if row is None or not row.released or not key.startswith(self.prefixes.quarantine):
+                continue
+            if delivery.not_due(row):
+                yield [ListedObject(key, etag, datetime.datetime.fromisoformat(last_modified), 0)]
+            elif (listed := self.bucket.find(key)) is not None and listed.key == key:
+                yield [listed]
+
+    def _report(self, summary: Summary, chain: Chain, ledger: Ledger) -> None:
+        """Tells the person what of this pass wants one."""
+        if summary.asided:
+            reasons = ", ".join(f"{number} {reason}" for reason, number in summary.asided.items())
+            self.log.alert(
+                "quarantine",
+                message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary, self.router.catch_all)}",
+            )
+        if summary.keyless:
+            (words, _), *others = summary.keyless.most_common()
+            more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
+            waits = "Such mail waits in the bucket."
+            self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
+        for name in chain.answered - chain.troubles.keys():
+            if ledger.notes.told(f"filter {name}"):
+                ledger.notes.tell(f"filter {name}", "")
+                self.log.notice("filter", filter=name, message="It works again.")
+        for name, words in chain.troubles.items():
+            if ledger.notes.told(f"filter {name}") != words:
+                ledger.notes.tell(f"filter {name}", words)
+                means = "Mail goes on without it." if name in chain.fail_open else "Mail waits for it."
+                self.log.alert("filter", filter=name, message=f"{words} {means}")
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
@@ -181,8 +240,9 @@ class Sweep:
                 continue
             aside = row.state is State.SETTING_ASIDE
             prefix = self.prefixes.quarantine if aside else self.prefixes.processed
-            places = [moved_name(prefix, identity, key, self.prefixes.pending) for key in names]
-            if any(self.bucket.exists(place) for place in places):
+            places = [self.prefixes.moved(prefix, identity, key) for key in names]
+            # What was to be deleted is gone, as it should be.
+            if row.state is State.DISCARDING or any(self.bucket.exists(place) for place in places):
                 ledger.found_moved(identity, self.clock())
                 continue
             ledger.missing(identity, self.clock())
@@ -237,7 +297,7 @@ class _Pass:
             # Asked to stop: let mails in hand finish, then break the sessions. What is
             # still under way after that has its state in the ledger.
             if not crew.wait(until=sweep.stop) and not crew.wait(seconds=_GRACE_SECONDS):
-                self._delivery.sessions.abort()
+                self._delivery.handover.sessions.abort()
                 crew.wait(seconds=_LAST_SECONDS)
         if crew.error is not None:
             raise crew.error
@@ -261,7 +321,7 @@ class _Pass:
                     self._count(Result(Outcome.WAITING, listed.key, row.recipient, words=row.words or ""))
                     continue
                 if not self._connected:
-                    self._delivery.sessions.open()
+                    self._delivery.handover.sessions.open()
                     self._connected = True
                     self._sweep.step(Step.CONNECTED, "")
                 if not crew.submit((listed, row), listed.size):
@@ -294,7 +354,7 @@ class _Pass:
     def _count(self, result: Result) -> None:
         with self._lock:
             self._summary.outcomes[result.outcome] += 1
-            if result.outcome is Outcome.QUARANTINED:
+            if result.outcome is Outcome.QUARANTINED and not result.verdict:
                 self._summary.asided[result.why] += 1
             if result.outcome is Outcome.NO_KEY and result.words:
                 self._summary.keyless[result.words] += 1

@@ -7,8 +7,8 @@ import pytest
 
 from drain import assembly
 from drain.bucket import Bucket
-from drain.config import Config
 from drain.demo.s3 import S3Server
+from drain.settings import Config
 from tests.smtp_fake import FakeSmtp
 from tests.support import House
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from drain import config
-from drain.config import SETTINGS
 from drain.errors import ConfigError
 from drain.setting import Secret
+from drain.settings import SETTINGS, Config
 
 MINIMAL = {
     "R2_ACCOUNT_ID": "0123456789abcdef" * 2,
@@ -21,7 +21,7 @@ MINIMAL = {
 }
 
 
-def load(**more: str) -> config.Config:
+def load(**more: str) -> Config:
     return config.load({**MINIMAL, **more})[0]
 
 

@@ -138,8 +138,8 @@ def test_calls_from_many_threads_lose_nothing(ledger: Ledger) -> None:
 
 def test_commits_are_durable(ledger: Ledger, path: Path) -> None:
     """WAL with synchronous=FULL (2): what has returned is on the disk."""
-    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ledger._db._sqlite.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger._db._sqlite.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -162,7 +162,7 @@ def test_a_damaged_ledger_is_said_so(path: Path) -> None:
 
 
 def test_a_ledger_of_a_newer_drain_is_not_touched(path: Path, ledger: Ledger) -> None:
-    ledger._db.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    ledger._db._sqlite.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     with pytest.raises(ConfigError, match="newer drain"):
         again(path, ledger)
 

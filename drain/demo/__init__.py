@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from drain import assembly, config
+from drain import assembly, config, stamp
 from drain.demo.mails import MAILS, DemoMail
 from drain.demo.s3 import S3Server, StoredObject
 from drain.demo.smtp import MaildirServer
@@ -75,10 +75,14 @@ def _fill(bucket: S3Server) -> None:
 
 
 def _unchanged(server: MaildirServer) -> int:
-    """How many of the filed mails are, below the added line, what was laid into the bucket, byte for byte."""
+    """How many of the filed mails are, below the added lines, what was laid into the bucket, byte for byte."""
     originals = {on_the_wire(mail.raw) for mail in MAILS}
     filed = [mail for address in _MAILBOXES for mail in server.mails(address)]
-    return sum(on_the_wire(mail.split(b"\n", 1)[1]) in originals for mail in filed)
+    return sum(on_the_wire(_below_the_stamp(mail)) in originals for mail in filed)
+
+
+def _below_the_stamp(mail: bytes) -> bytes:
+    return mail.partition(f"{stamp.HEADER}: ".encode())[2].partition(b"\n")[2]
 
 
 def _print(folder: Path, results: dict[str, Result], summary: Summary, unchanged: int) -> None:

@@ -16,7 +16,9 @@ from pathlib import Path
 from drain.demo.s3 import Fault, S3Server, StoredObject
 from drain.ledger import Ledger
 from drain.mail import Mail, on_the_wire
+from drain.state import Row
 from tests.crash.zygote import Order
+from tests.http_fake import Answer, FakeHttp, Request, answer
 from tests.smtp_fake import DROP, FakeSmtp
 from tests.support import LONG_AGO, environment
 
@@ -30,11 +32,13 @@ class Rig:
 
     s3: S3Server
     smtp: FakeSmtp
+    policy: FakeHttp
     folder: Path
     zygote: "subprocess.Popen[str]"
     sabotage: str = ""
     laid: list[Mail] = field(default_factory=list)
     to_quarantine: set[str] = field(default_factory=set)
+    to_nowhere: set[str] = field(default_factory=set)
     clock_offset: float = 0.0
 
     @property
@@ -42,15 +46,18 @@ class Rig:
         """Where the drains say what they do."""
         return self.folder / "log"
 
-    def lay(self, number: int, *, refused: bool = False) -> None:
-        """One more mail under pending/; a refused one is meant for quarantine."""
+    def lay(self, number: int, *, refused: bool = False, decision: str = "allow") -> None:
+        """One more mail under pending/; a refused or denied one is meant for quarantine, a silently denied one for nothing."""
         recipient = BOB if number % 3 == 0 else ALICE
+        sender = f"{decision}@x.test"
         raw = b"Subject: %d\r\nX-Refuse: %s\r\n\r\nbody %d\r\n" % (number, b"yes" if refused else b"no", number)
-        mail = Mail(raw, recipient, "a@x.test")
+        mail = Mail(raw, recipient, sender)
         self.laid.append(mail)
-        if refused:
+        if decision == "silent_deny":
+            self.to_nowhere.add(mail.identity)
+        elif refused or decision == "deny":
             self.to_quarantine.add(mail.identity)
-        metadata = {"to": recipient, "from": "a@x.test"}
+        metadata = {"to": recipient, "from": sender}
         self.s3.objects[f"pending/{number:05}"] = StoredObject(raw, metadata, last_modified=LONG_AGO)
 
     def start(self, *, kill_at: str = "", kill_count: int = 1) -> int:
@@ -58,7 +65,7 @@ class Rig:
         self.clock_offset += 110_000  # longer than any wait between two tries
         order: Order = {
             # Hundreds of passes are years by this clock, and the check wants every row.
-            "environ": environment(self.s3, self.smtp, self.folder / "state", LEDGER_RETENTION_DAYS="36500"),
+            "environ": {**_environ(self.s3, self.smtp, self.policy, self.folder), "LEDGER_RETENTION_DAYS": "36500"},
             "log": str(self.log),
             "clock_offset": self.clock_offset,
             "kill_at": kill_at,
@@ -111,13 +118,16 @@ class Rig:
             AssertionError: something is lost, or there twice without a reason.
         """
         counts = Counter[str](mails=len(self.laid))
-        filed = Counter(mail.content.partition(b"\r\n")[2] for mail in self.smtp.filed)
+        filed = Counter(_below_the_stamp(mail.content) for mail in self.smtp.filed)
         strangers = set(filed) - {on_the_wire(mail.raw) for mail in self.laid}
         assert not strangers, f"half a mail, or a changed one: {strangers.pop()!r}"
         keys = list(self.s3.objects)
         ledger = Ledger(self.folder / "state" / "ledger.db")
         for mail in self.laid:
             row = ledger.find(mail.identity)
+            if mail.identity in self.to_nowhere:
+                self._check_discarded(mail, row, filed, keys)
+                continue
             aside = mail.identity in self.to_quarantine
             place = "quarantine/" if aside else "processed/"
             times = filed[on_the_wire(mail.raw)]
@@ -136,6 +146,13 @@ class Rig:
         assert not bugs, bugs
         return counts
 
+    @staticmethod
+    def _check_discarded(mail: Mail, row: Row | None, filed: Counter[bytes], keys: list[str]) -> None:
+        assert row is not None, f"no row: {mail.raw!r}"
+        assert row.state == "discarded", row
+        assert not filed[on_the_wire(mail.raw)], f"discarded and yet filed: {mail.raw!r}"
+        assert not any(mail.identity in key for key in keys), f"discarded and yet there: {row}"
+
     def _events(self) -> list[dict[str, str]]:
         events = []
         for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []:
@@ -148,13 +165,17 @@ class Rig:
         return int(self.zygote.stdout.readline())
 
 
+def _below_the_stamp(filed: bytes) -> bytes:
+    return filed.partition(b"X-Drain-Id: ")[2].partition(b"\r\n")[2]
+
+
 @contextlib.contextmanager
 def rig(folder: Path, sabotage: str = "") -> Iterator[Rig]:
     """A rig with a zygote of its own."""
-    with S3Server() as s3, FakeSmtp() as smtp:
+    with S3Server() as s3, FakeSmtp() as smtp, FakeHttp(_decision) as policy:
         smtp.mailboxes.add("inbox@example.test")
         smtp.refuse = b"X-Refuse: yes"
-        warm_up = environment(s3, smtp, folder / "state")
+        warm_up = _environ(s3, smtp, policy, folder)
         with subprocess.Popen(
             [sys.executable, "-m", "tests.crash.zygote"],
             stdin=subprocess.PIPE,
@@ -163,9 +184,26 @@ def rig(folder: Path, sabotage: str = "") -> Iterator[Rig]:
             env={**os.environ, "CRASH_WARM_UP": json.dumps(warm_up)},
         ) as zygote:
             try:
-                yield Rig(s3, smtp, folder, zygote, sabotage)
+                yield Rig(s3, smtp, policy, folder, zygote, sabotage)
             finally:
                 zygote.kill()
+
+
+def _environ(s3: S3Server, smtp: FakeSmtp, policy: FakeHttp, folder: Path) -> dict[str, str]:
+    settings = {"FILTERS": "auth,decision", "ALLOW_DISCARD": "true", "WEBHOOK_DECISION_URL": policy.url}
+    return environment(s3, smtp, folder / "state", **settings)
+
+
+def _decision(request: Request) -> Answer:
+    """The sender's name says it."""
+    return answer({"decision": request.json["message"]["sender"].partition("@")[0]})
+
+
+def random_policy_fault(chance: random.Random, request: Request) -> Answer:
+    """Now and then a policy endpoint that is out of order."""
+    if chance.random() > 0.05:
+        return _decision(request)
+    return chance.choice([Answer(status=503), Answer(b"no JSON"), Answer(fate="reset"), Answer(fate="close")])
 
 
 def random_s3_fault(chance: random.Random, operation: str) -> Fault | None:

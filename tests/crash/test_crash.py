@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drain.outcome import Step
-from tests.crash.rig import Rig, random_s3_fault, random_smtp_fault, rig
+from tests.crash.rig import Rig, random_policy_fault, random_s3_fault, random_smtp_fault, rig
 from tests.smtp_fake import DROP
 from tests.support import on_verb
 
@@ -15,9 +15,9 @@ SIGKILLED = -9
 
 
 def lay_one_of_each(rig: Rig) -> None:
-    """Mails that between them go through every step: delivered, deferred once, refused for good."""
-    for number in range(6):
-        rig.lay(number, refused=number == 4)
+    """Mails that between them go through every step: delivered, deferred once, refused for good, denied, discarded."""
+    for number in range(8):
+        rig.lay(number, refused=number == 4, decision={2: "silent_deny", 3: "deny"}.get(number, "allow"))
     rig.smtp.answer = on_verb("RCPT", "450 4.2.1 later")
 
 
@@ -28,7 +28,8 @@ def test_killed_at_any_step_nothing_is_lost(tmp_path: Path, step: Step, count: i
     with rig(tmp_path) as crashing:
         lay_one_of_each(crashing)
         once = step in {
-            Step.LISTED, Step.LOCKED, Step.CONNECTED, Step.DEFERRED, Step.SETTING_ASIDE, Step.QUARANTINED
+            Step.LISTED, Step.LOCKED, Step.CONNECTED, Step.DEFERRED, Step.SETTING_ASIDE, Step.QUARANTINED,
+            Step.DISCARDING, Step.DISCARDED,
         }  # fmt: skip
         code = crashing.pass_(kill_at=step.value, kill_count=1 if once else count)
         assert code == SIGKILLED, f"the pass did not reach {step}"
@@ -84,11 +85,13 @@ def test_killed_at_200_random_moments_over_1000_mails_with_faults_between(tmp_pa
     with rig(tmp_path) as crashing:
         crashing.s3.fault = lambda operation, key: random_s3_fault(chance, operation)
         crashing.smtp.answer = lambda verb, argument: random_smtp_fault(chance, verb)
+        crashing.policy.answer = lambda request: random_policy_fault(chance, request)
         kills = laid = 0
         while kills < KILLS:
             # Always something to do: mails come in while drains die.
             while laid < min(MAILS, (kills + 1) * MAILS // KILLS + 10):
-                crashing.lay(laid, refused=laid % 50 == 7)
+                decision = {17: "deny", 27: "silent_deny"}.get(laid % 50, "allow")
+                crashing.lay(laid, refused=laid % 50 == 7, decision=decision)
                 laid += 1
             if crashing.kill_after(chance.uniform(0.0, 0.25)) == SIGKILLED:
                 kills += 1

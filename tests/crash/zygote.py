@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from drain import assembly, config
-from drain.bucket import FetchedObject, ListedObject
-from drain.delivery import Delivery
+from drain.bucket import ListedObject
+from drain.handover import Handover, Parcel
 from drain.inject import Session
 from drain.ledger import Ledger
 from drain.log import Level, Log, json_lines
@@ -46,7 +46,7 @@ def _without_the_injecting_commit() -> None:
         del self
         held_back[mail.identity] = (version, mail, mailbox, now)
         return Row(
-            mail.identity, State.INJECTING, mail.recipient, "", 0, mailbox, None, None, 0, 0, 0, None, now, now, None
+            mail.identity, State.INJECTING, mail.recipient, "", 0, mailbox, None, None, 0, 0, 0, None, now, now, None, 0
         )
 
     def late(self: Ledger, identity: str, words: str, now: float) -> None:
@@ -72,14 +72,15 @@ def _injecting_read_as_done() -> None:
 
 def _moved_before_it_is_injected() -> None:
     """The object leaves pending/ before the mail server has the mail."""
-    transaction = Delivery._transaction
+    transaction = Handover._transaction
 
-    def hasty(self: Delivery, session: Session, fetched: FetchedObject, mail: Mail) -> Result:
-        version, identity = fetched.version, mail.identity
-        self._move(version, self._processed_name(identity, version.key), None, identity)
-        return transaction(self, session, fetched, mail)
+    def hasty(self: Handover, session: Session, parcel: Parcel) -> Result:
+        version, identity = parcel.fetched.version, parcel.mail.identity
+        prefixes = self.ends.prefixes
+        self.ends._move(version, prefixes.moved(prefixes.processed, identity, version.key), None, identity)
+        return transaction(self, session, parcel)
 
-    Delivery._transaction = hasty  # type: ignore[method-assign]
+    Handover._transaction = hasty  # type: ignore[method-assign]
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
@@ -114,7 +115,9 @@ def run(order: Order) -> int:
 
 def main() -> None:
     """Serves orders until standard input ends."""
-    assembly.bucket(config.load(json.loads(os.environ["CRASH_WARM_UP"]))[0])  # loads what boto3 loads lazily
+    warm_up = config.load(json.loads(os.environ["CRASH_WARM_UP"]))[0]
+    assembly.bucket(warm_up)  # loads what boto3 loads lazily
+    assembly.policy(warm_up)  # and what the filters need
     for line in sys.stdin:
         order: Order = json.loads(line)
         child = os.fork()

@@ -33,7 +33,7 @@ def test_sealed_mail_is_delivered_to_whom_the_seal_says(house: House, keys: dict
     put(house, "x", body)
     put(house, "y", bridge({**INSIDE, "raw": "A: b\r\n\r\n"}))
     assert house.sweep(**keys).run().outcomes == {Outcome.DELIVERED: 2}
-    assert sorted(mail.split(b"\r\n", 1)[1] for mail in house.smtp.mailbox(ALICE)) == [b"A: b\r\n\r\n", RAW]
+    assert sorted(mail.split(b"\r\n", 2)[2] for mail in house.smtp.mailbox(ALICE)) == [b"A: b\r\n\r\n", RAW]
     assert body in house.bodies("processed/"), "it rests there as it was, sealed"
 
 

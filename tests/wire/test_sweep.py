@@ -33,7 +33,8 @@ def test_a_mail_comes_home_and_its_object_moves(house: House) -> None:
     summary = house.sweep().run()
     assert summary.outcomes == {Outcome.DELIVERED: 1}
     (filed,) = house.smtp.mailbox(ALICE)
-    stamp, _, rest = filed.partition(b"\r\n")
+    verdict, stamp, rest = filed.split(b"\r\n", 2)
+    assert verdict == b"X-Drain-Verdict: deliver; auth=none (spf=unknown dkim=unknown dmarc=unknown)"
     assert stamp.startswith(b"X-Drain-Id: ")
     assert rest == MAIL
     identity = Mail(MAIL, ALICE, "").identity
@@ -858,7 +859,7 @@ def test_an_incomplete_list_reports_nobody_missing(house: House) -> None:
 def test_a_bug_met_by_one_mail_does_not_hold_up_the_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.put("bad", MAIL + b"bad")
     house.put("good")
-    from drain import delivery
+    from drain import marks
 
     whole = on_the_wire
 
@@ -867,7 +868,7 @@ def test_a_bug_met_by_one_mail_does_not_hold_up_the_others(house: House, monkeyp
             raise ZeroDivisionError
         return whole(raw, added)
 
-    monkeypatch.setattr(delivery, "on_the_wire", broken)
+    monkeypatch.setattr(marks, "on_the_wire", broken)
     summary = house.sweep().run()
     assert summary.bugs == 1
     assert summary.outcomes == {Outcome.FAILED: 1, Outcome.DELIVERED: 1}

@@ -1,0 +1,47 @@
+"""What several commands begin with."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+from drain import config as configuration, lock
+from drain.errors import ConfigError, LockHeld
+from drain.ledger import Ledger
+from drain.log import Log, for_environment
+from drain.settings import Config
+from drain.sweep import Summary
+
+LOCK_WAIT_SECONDS = 60.0
+
+
+def begin(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Config, Log]:
+    """The settings, and the log, with what is to be said of the settings."""
+    config, warnings = configuration.load(environ)
+    log = for_environment(environ, as_json=arguments.json, addresses=config.log_addresses)
+    for warning in warnings:
+        log.warning("configuration", message=warning)
+    return config, log
+
+
+@contextlib.contextmanager
+def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
+    """The ledger, with no pass going on; waits a while for one to end."""
+    with (
+        lock.held(config.lock_path, log, timeout_seconds=LOCK_WAIT_SECONDS),
+        contextlib.closing(Ledger(config.ledger_path)) as ledger,
+    ):
+        yield ledger
+
+
+def exit_code(summary: Summary) -> int:
+    """What one pass's end means to whoever started it."""
+    if summary.bugs:
+        return os.EX_SOFTWARE
+    if isinstance(summary.error, LockHeld):
+        return os.EX_OK
+    if summary.error is not None:
+        return summary.error.exit_code
+    if summary.no_key:
+        return ConfigError.exit_code
+    return os.EX_TEMPFAIL if summary.left or summary.stopped else os.EX_OK

@@ -1,0 +1,168 @@
+"""``drain quarantine list|show|release|delete``."""
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TextIO
+
+from drain import assembly, show
+from drain.commands.common import LOCK_WAIT_SECONDS, begin, exit_code, locked_ledger
+from drain.errors import DrainError
+from drain.ledger import Ledger
+from drain.quarantine import Entry, Quarantine
+from drain.settings import Config
+from drain.state import Row, State
+from drain.text import clean
+from drain.verdicts import Kept
+
+_ENDS = {
+    State.SETTLED: "delivered",
+    State.DELIVERED: "delivered",
+    State.QUARANTINED: "refused again, and in quarantine",
+    State.SETTING_ASIDE: "refused again, and in quarantine",
+}
+
+
+def list_(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """What is in quarantine."""
+    config, _ = begin(arguments, environ)
+    with _reading(config) as quarantine:
+        entries = _chosen(quarantine, arguments) if arguments.reason else quarantine.entries()
+    if arguments.json:
+        for entry in entries:
+            print(json.dumps(_as_json(entry)))
+    else:
+        show.quarantine(entries, sys.stdout)
+    return os.EX_OK
+
+
+def show_(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """One mail, and why it is there."""
+    config, _ = begin(arguments, environ)
+    with _reading(config) as quarantine:
+        entries = quarantine.find(arguments.id)
+        for entry in entries:
+            verdicts = quarantine.verdicts(entry)
+            try:
+                header, problem = show.header(quarantine.open(entry)), ""
+            except DrainError as error:
+                header, problem = {}, str(error)
+            if arguments.json:
+                told = {**_as_json(entry), "verdicts": [_verdict(kept) for kept in verdicts], "header": header}
+                print(json.dumps({**told, "problem": problem} if problem else told))
+            else:
+                print(show.quarantined(entry, verdicts, header, problem), end="")
+    return os.EX_OK
+
+
+def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Delivers mail out of quarantine, the filters passed over."""
+    config, log = begin(arguments, environ)
+    worst = os.EX_OK
+    released: dict[str, str] = {}
+    with locked_ledger(config, log) as ledger:
+        quarantine = _quarantine(config, ledger)
+        for entry in _chosen(quarantine, arguments):
+            try:
+                released[quarantine.release(entry, time.time())] = entry.id
+            except DrainError as error:
+                worst = error.exit_code
+                _tell(arguments, {"id": entry.id, "state": "failed", "words": clean(str(error))}, sys.stderr)
+    if not released:
+        return worst
+    summary = assembly.sweep(config, log).deliver_released(LOCK_WAIT_SECONDS)
+    with _reading(config) as quarantine:
+        for identity, name in released.items():
+            _tell(arguments, _became(name, quarantine.ledger.find(identity)), sys.stdout)
+    if summary.error is not None:
+        print(f"drain: {clean(str(summary.error))} What was released is delivered by the next pass.", file=sys.stderr)
+    return worst or exit_code(summary)
+
+
+def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Deletes mail in quarantine for good."""
+    config, log = begin(arguments, environ)
+    with locked_ledger(config, log) as ledger:
+        quarantine = _quarantine(config, ledger)
+        entries = _chosen(quarantine, arguments)
+        if not arguments.yes and not _sure(entries):
+            print("drain: Nothing was deleted; --yes says that it should be.", file=sys.stderr)
+            return os.EX_USAGE
+        for entry in entries:
+            quarantine.delete(entry, time.time())
+            _tell(arguments, {"id": entry.id, "state": "deleted"}, sys.stdout)
+    return os.EX_OK
+
+
+def _quarantine(config: Config, ledger: Ledger) -> Quarantine:
+    return Quarantine(assembly.bucket(config), ledger, assembly.opener(config), assembly.prefixes(config))
+
+
+@contextmanager
+def _reading(config: Config) -> Iterator[Quarantine]:
+    """For what changes nothing: no lock is needed."""
+    ledger = Ledger(config.ledger_path)
+    try:
+        yield _quarantine(config, ledger)
+    finally:
+        ledger.close()
+
+
+def _chosen(quarantine: Quarantine, arguments: argparse.Namespace) -> list[Entry]:
+    if arguments.reason:
+        entries = quarantine.entries()
+        return [entry for entry in entries if entry.row is not None and entry.row.reason == arguments.reason]
+    if arguments.all:
+        return quarantine.entries()
+    return [entry for word in arguments.id for entry in quarantine.find(word)]
+
+
+def _sure(entries: list[Entry]) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    print(f"Delete {len(entries)} mail{'s' * (len(entries) != 1)} for good? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _became(name: str, row: Row | None) -> dict[str, str]:
+    state = row.state if row is not None else State.DEFERRED
+    words = clean((row.mailbox if state is State.SETTLED else row.words) or "") if row is not None else ""
+    return {"id": name, "state": _ENDS.get(state, "released, and waiting for the next pass"), "words": words}
+
+
+def _tell(arguments: argparse.Namespace, told: Mapping[str, str], stream: TextIO) -> None:
+    words = f": {told['words']}" if told.get("words") else ""
+    print(json.dumps(told) if arguments.json else f"{told['id']} {told['state']}{words}", file=stream)
+
+
+def _as_json(entry: Entry) -> dict[str, str | float | int | None]:
+    row = entry.row
+    return {
+        "id": entry.id,
+        "identity": entry.identity or None,
+        "object": entry.listed.key,
+        "size": entry.listed.size,
+        "set_aside_at": datetime.datetime.fromtimestamp(entry.set_aside_at, datetime.UTC).isoformat(timespec="seconds"),
+        "reason": row.reason if row else None,
+        "words": row.words if row else None,
+        "from": row.sender if row else None,
+        "to": row.recipient if row else None,
+        "score": entry.score,
+    }
+
+
+def _verdict(kept: Kept) -> dict[str, object]:
+    verdict = kept.verdict
+    return {
+        "filter": kept.filter,
+        "score": verdict.score,
+        "action": verdict.action.word,
+        "code": verdict.code,
+        "reason": verdict.reason,
+        "evidence": list(verdict.evidence),
+    }

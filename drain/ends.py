@@ -1,0 +1,177 @@
+"""The ends that one look at a mail can come to, each with its commits and its move.
+
+Every end is committed in the ledger before the object is moved or deleted, and
+after that again: what a crash leaves in between is the table in the package
+docstring.
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from drain.bucket import Bucket, ListedObject, moved_name
+from drain.inject import SessionLost
+from drain.ledger import Ledger
+from drain.log import Log
+from drain.mail import Mail
+from drain.outcome import Outcome, Result, Step
+from drain.state import Row
+
+_FIRST_RETRY_SECONDS = 60.0
+_LAST_RETRY_SECONDS = 3600.0
+# Each of these tries can be a copy more in the mailbox.
+_FIRST_NO_REPLY_RETRY_SECONDS = 300.0
+_LAST_NO_REPLY_RETRY_SECONDS = 86400.0
+_ALARMING_TRIES = 4
+_WITH_IDENTITY = re.compile("^[0-9a-f]{64}-")
+_REASON_METADATA = "drain-reason"
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Where mail lies in the bucket."""
+
+    pending: str
+    processed: str
+    quarantine: str
+
+    def moved(self, to: str, identity: str, key: str) -> str:
+        """The name under the prefix *to* of what lies under *key* now."""
+        if not key.startswith(self.quarantine):
+            return moved_name(to, identity, key, self.pending)
+        name = _WITH_IDENTITY.sub("", key.removeprefix(self.quarantine))
+        return moved_name(to, identity, name, self.quarantine)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What is shared by all mails of a pass; calls may come from several threads."""
+
+    bucket: Bucket
+    ledger: Ledger
+    prefixes: Prefixes
+    log: Log
+    step: Callable[[Step, str], None] = lambda step, name: None
+    clock: Callable[[], float] = time.time
+
+    def settle(self, version: ListedObject, row: Row, result: Result) -> Result:
+        """Moves a delivered mail's object to ``processed/``; *result* says how it was delivered."""
+        identity = row.identity
+        # Said before the move: the mail is there, whatever R2 answers now.
+        self.say(result, identity, size=row.size)
+        moved = self._move(version, self.prefixes.moved(self.prefixes.processed, identity, version.key), None, identity)
+        self.ledger.settled(version, identity, self.clock())
+        self.step(Step.SETTLED, identity)
+        return result if moved or result.outcome is Outcome.DELIVERED else Result(Outcome.GONE, version.key)
+
+    def set_aside(
+        self,
+        version: ListedObject,
+        mail: Mail,
+        reason: str,
+        words: str,
+        metadata: Mapping[str, str] | None,
+        verdict: str = "",
+    ) -> Result:
+        """Moves an object to ``quarantine/``, the reason's code beside its metadata where those are known.
+
+        The reason's words stay in the ledger: they can hold addresses or anything else.
+        *verdict* is what the filters came to, where it is for them.
+        """
+        self.ledger.setting_aside(version, mail, reason, words, self.clock())
+        self.step(Step.SETTING_ASIDE, mail.identity)
+        to = self.prefixes.moved(self.prefixes.quarantine, mail.identity, version.key)
+        labelled = None if metadata is None else {**metadata, _REASON_METADATA: reason}
+        # What was released and refused again lies there already.
+        moved = to == version.key or self._move(version, to, labelled, mail.identity)
+        self.ledger.quarantined(version, mail.identity, self.clock())
+        self.step(Step.QUARANTINED, mail.identity)
+        result = Result(Outcome.QUARANTINED, version.key, mail.recipient, why=reason, words=words, verdict=verdict)
+        return self._gone_from_pending(result, mail, moved=moved)
+
+    def discard(self, version: ListedObject, mail: Mail, reason: str, words: str) -> Result:
+        """Deletes an object, undelivered: only ever because a filter says so and the person lets it."""
+        self.ledger.discarding(version, mail, reason, words, self.clock())
+        self.step(Step.DISCARDING, mail.identity)
+        # A delete cannot be made conditional. Another mail may have taken the name since,
+        # and a filter can take a minute; so it is asked just before.
+        unchanged = self.bucket.is_unchanged(version)
+        if unchanged:
+            self.bucket.remove(version.key)
+            self.step(Step.REMOVED, mail.identity)
+        self.ledger.discarded(version, mail.identity, self.clock())
+        self.step(Step.DISCARDED, mail.identity)
+        result = Result(Outcome.DISCARDED, version.key, mail.recipient, why=reason, words=words)
+        return self._gone_from_pending(result, mail, moved=unchanged)
+
+    def defer(self, version: ListedObject, mail: Mail, reason: str, words: str, *, undecided: bool = False) -> Result:
+        """It stays, and is tried again later."""
+        row, now = self.ledger.find(mail.identity), self.clock()
+        wait = _backoff_seconds(row.attempts if row else 0, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+        self.ledger.deferred(version, mail, reason, words, now + wait, now, undecided=undecided)
+        self.step(Step.DEFERRED, mail.identity)
+        result = Result(Outcome.DEFERRED, version.key, mail.recipient, why=reason, words=words)
+        self.say(result, mail.identity)
+        return result
+
+    def no_reply(self, version: ListedObject, mail: Mail, lost: SessionLost) -> Result:
+        """The mail server may have it: it stays, and is tried again later, and more rarely each time."""
+        row, now = self.ledger.find(mail.identity), self.clock()
+        # Not `attempts`: those that nothing was sent in left no copy.
+        tries = 1 + (row.reinjections if row else 0)
+        wait = _backoff_seconds(tries - 1, _FIRST_NO_REPLY_RETRY_SECONDS, _LAST_NO_REPLY_RETRY_SECONDS)
+        self.ledger.unknown(mail.identity, str(lost), now + wait, now)
+        result = Result(Outcome.UNKNOWN, version.key, mail.recipient, why="no-reply", words=str(lost))
+        self.say(result, mail.identity)
+        if tries >= _ALARMING_TRIES:
+            self.log.alert(
+                "no-reply",
+                id=mail.identity[:16],
+                tries=tries,
+                message="The mail server never answers to this mail, and may have a copy of every try.",
+            )
+        return result
+
+    def say(self, result: Result, identity: str, *, size: int | None = None) -> None:
+        """One line in the log."""
+        by_outcome = {
+            Outcome.QUARANTINED: self.log.warning,
+            Outcome.DISCARDED: self.log.warning,
+            Outcome.DEFERRED: self.log.notice,
+            Outcome.UNKNOWN: self.log.warning,
+        }
+        by_outcome.get(result.outcome, self.log.info)(
+            "mail",
+            state=result.outcome.value,
+            id=identity[:16],
+            object=result.key,
+            to=result.recipient,
+            mailbox=result.mailbox or None,
+            why=result.why or None,
+            size=size,
+            verdict=result.verdict or None,
+            reply=result.words or None,
+        )
+
+    def _gone_from_pending(self, result: Result, mail: Mail, *, moved: bool) -> Result:
+        if not moved:
+            return Result(Outcome.GONE, result.key)
+        self.say(result, mail.identity)
+        return result
+
+    def _move(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None, identity: str) -> bool:
+        """Whether it was there to be moved."""
+        if not self.bucket.copy(version, to, metadata):
+            return False
+        self.step(Step.COPIED, identity)
+        self.bucket.remove(version.key)
+        self.step(Step.REMOVED, identity)
+        return True
+
+
+def _backoff_seconds(attempts: int, first: float, last: float) -> float:
+    """Doubles from *first* to *last*, give or take a quarter so that mails do not march in step."""
+    base = min(first * 2.0 ** min(attempts, 16), last)
+    return base * random.uniform(0.75, 1.25)  # noqa: S311 (jitter, not cryptography)

@@ -1,0 +1,221 @@
+"""The filters, one after the other, and what their verdicts come to.
+
+They are asked in the person's order until one settles the matter. Each has its
+time, kept from outside too: one that hangs is left behind. Where one fails, the
+person has said what that means: "fail open", and the mail goes on without its
+verdict, or else the mail waits.
+"""
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from drain.errors import Stopping
+from drain.filters import Filter
+from drain.filters.inbound import Inbound
+from drain.filters.verdict import Action, FilterFailed, Verdict
+
+# After so many failures in a row of a service it is not asked again in this pass:
+# the rest of a long backlog would only wait for time-outs.
+_FAILURES_IN_A_ROW = 3
+_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one filter said: a verdict, or why it has none."""
+
+    filter: str
+    settings: str = ""
+    verdict: Verdict | None = None
+    failure: str = ""
+    seconds: float = 0.0
+    kept: bool = False  # an earlier one, and nobody was asked
+    costs: bool = False  # worth keeping
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What all said, and what it comes to.
+
+    ``score`` is None where no filter gives points. ``failed`` names the filter
+    for which the mail has to wait, "" if there is none.
+    """
+
+    action: Action = Action.NONE
+    score: float | None = None
+    answers: tuple[Answer, ...] = ()
+    failed: str = ""
+
+    @property
+    def verdicts(self) -> list[tuple[str, Verdict]]:
+        """Those that there are, by filter."""
+        return [(answer.filter, answer.verdict) for answer in self.answers if answer.verdict is not None]
+
+    @property
+    def in_words(self) -> str:
+        """``tag, 7.3 points``; "" where there is nothing to say."""
+        points = [] if self.score is None else [f"{self.score:.1f} points"]
+        return ", ".join([self.action.word, *points]) if self.action else ", ".join(points)
+
+    @property
+    def worst(self) -> Verdict:
+        """The verdict that asked for the most: by its action, then by its points."""
+        return max(
+            (verdict for _, verdict in self.verdicts),
+            key=lambda verdict: (verdict.action, verdict.score or 0.0),
+            default=Verdict(),
+        )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What verdicts come to.
+
+    From ``tag_score`` points on a mail is spam, which means ``spam_action``; from
+    ``quarantine_score`` on it goes to quarantine.
+    """
+
+    tag_score: float
+    quarantine_score: float
+    spam_action: Action = Action.TAG
+    allow_discard: bool = False
+
+    def action(self, verdicts: Sequence[Verdict]) -> Action:
+        """The disposition."""
+        asked = max((verdict.action for verdict in verdicts), default=Action.NONE)
+        points = total(verdicts)
+        if points is not None and points >= self.quarantine_score:
+            asked = max(asked, Action.QUARANTINE)
+        elif points is not None and points >= self.tag_score:
+            asked = max(asked, self.spam_action)
+        if asked is Action.TAG:
+            asked = self.spam_action
+        return Action.QUARANTINE if asked is Action.DISCARD and not self.allow_discard else asked
+
+
+def total(verdicts: Sequence[Verdict]) -> float | None:
+    """The sum of all points; None if nobody gives any."""
+    points = [verdict.score for verdict in verdicts if verdict.score is not None]
+    return sum(points) if points else None
+
+
+@dataclass
+class Chain:
+    """The filters of one pass; `judge` may be called from several threads.
+
+    *spend* takes one call of a filter's budget, and says whether there was one.
+    """
+
+    filters: Sequence[Filter]
+    rules: Rules
+    fail_open: frozenset[str] = frozenset()
+    spend: Callable[[str], bool] = lambda name: True
+    stopping: Callable[[], bool] = lambda: False
+    # Of this pass: the words of each filter's last failure, and who gave an answer.
+    troubles: dict[str, str] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+    _in_a_row: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def asks(self) -> bool:
+        """Whether any filter asks somebody, so that its verdicts are kept."""
+        return any(asked.timeout_seconds for asked in self.filters)
+
+    def judge(self, inbound: Inbound, kept: Mapping[str, tuple[str, Verdict]]) -> Judgement:
+        """Asks the filters; *kept* has earlier verdicts on this mail, with the settings that they were given under.
+
+        Raises:
+            Stopping: drain is to stop.
+        """
+        answers: list[Answer] = []
+        action = Action.NONE
+        verdicts: list[Verdict] = []
+        failed = ""
+        for asked in self.filters:
+            answer = self._ask(asked, inbound, kept.get(asked.name))
+            answers.append(answer)
+            if answer.verdict is not None:
+                verdicts.append(answer.verdict)
+                action = self.rules.action(verdicts)
+            if answer.failure and asked.name not in self.fail_open:
+                failed = asked.name
+            if failed or action.settles:
+                break
+        # A filter that is closed and has nothing to say holds the mail, but what the others found stands.
+        return Judgement(action, total(verdicts), tuple(answers), "" if action.settles else failed)
+
+    def _ask(self, asked: Filter, inbound: Inbound, kept: tuple[str, Verdict] | None) -> Answer:
+        settings = fingerprint(asked)
+        if kept is not None and kept[0] == settings:
+            return Answer(asked.name, settings, kept[1], kept=True)
+        begun = time.monotonic()
+        verdict, failure = None, ""
+        try:
+            verdict = self._checked(asked, inbound)
+            failure = verdict.incomplete
+        except FilterFailed as error:
+            failure = str(error)
+            self._failed(asked.name, down=error.down)
+        except Stopping:
+            raise
+        except Exception as error:  # noqa: BLE001 (a bug of a filter's must not lose or hold up a mail in another way)
+            failure = f"{asked.name} has a bug: {type(error).__name__}. Please report it."
+        else:
+            self._in_a_row[asked.name] = 0
+        with self._lock:
+            if failure:
+                self.troubles.setdefault(asked.name, failure)
+            else:
+                self.answered.add(asked.name)
+        costs = asked.timeout_seconds > 0 and verdict is not None and not failure
+        return Answer(asked.name, settings, verdict, failure, time.monotonic() - begun, costs=costs)
+
+    def _checked(self, asked: Filter, inbound: Inbound) -> Verdict:
+        if not asked.timeout_seconds:
+            return asked.check(inbound)
+        if self._in_a_row.get(asked.name, 0) >= _FAILURES_IN_A_ROW:
+            raise FilterFailed(self.troubles.get(asked.name, f"{asked.name} failed several times in a row."))
+        if not self.spend(asked.name):
+            raise FilterFailed(f"{asked.name} has used up its calls of this month.", "Raise AI_MONTHLY_CALLS.")
+        return self._in_time(asked, inbound)
+
+    def _in_time(self, asked: Filter, inbound: Inbound) -> Verdict:
+        """The check on a thread of its own, which is left behind when its time is over."""
+        answers: queue.SimpleQueue[Verdict | Exception] = queue.SimpleQueue()
+
+        def check() -> None:
+            try:
+                answers.put(asked.check(inbound))
+            except Exception as error:  # noqa: BLE001 (raised again below)
+                answers.put(error)
+
+        threading.Thread(target=check, name=f"filter-{asked.name}", daemon=True).start()
+        # A little more than the filter takes for itself, whose own words say more.
+        until = time.monotonic() + asked.timeout_seconds + 1.0
+        while True:
+            try:
+                answer = answers.get(timeout=max(min(_TICK_SECONDS, until - time.monotonic()), 0.001))
+            except queue.Empty:
+                if self.stopping():
+                    raise Stopping("drain is stopping.") from None
+                if time.monotonic() >= until:
+                    words = f"{asked.name} did not answer within {asked.timeout_seconds:g} s."
+                    raise FilterFailed(words, "FILTER_TIMEOUT gives it more.") from None
+                continue
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    def _failed(self, name: str, *, down: bool) -> None:
+        with self._lock:
+            self._in_a_row[name] = self._in_a_row.get(name, 0) + 1 if down else 0
+
+
+def fingerprint(asked: Filter) -> str:
+    """A digest of a filter's settings."""
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]

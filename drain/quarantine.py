@@ -1,0 +1,115 @@
+"""What a person does with mail that was set aside: look, release, delete.
+
+What lies under ``quarantine/`` is the list; what the ledger knows of it, by the
+identity in its name, stands beside it.
+"""
+
+import re
+from dataclasses import dataclass
+
+from drain.bucket import Bucket, ListedObject
+from drain.ends import Prefixes
+from drain.errors import NoInput, NotMail, Unusable
+from drain.ledger import Ledger
+from drain.opener import OBJECT_LIMIT, Opened, Opener
+from drain.state import Row
+from drain.verdicts import Kept
+
+_IDENTITY = re.compile("^([0-9a-f]{64})-")
+_SHORTEST_ID = 4
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object in quarantine. ``identity`` is "" and ``row`` None where the ledger does not know it."""
+
+    listed: ListedObject
+    identity: str
+    row: Row | None
+    score: float | None
+
+    @property
+    def id(self) -> str:
+        """What a person calls it by: the beginning of its identity, or the whole name of its object."""
+        return self.identity[:12] or self.listed.key
+
+    @property
+    def set_aside_at(self) -> float:
+        """Unix time."""
+        return self.row.updated_at if self.row else self.listed.last_modified.timestamp()
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The objects under the prefix, and the ledger; for what writes, the lock has to be held."""
+
+    bucket: Bucket
+    ledger: Ledger
+    opener: Opener
+    prefixes: Prefixes
+
+    def entries(self) -> list[Entry]:
+        """All of them, oldest first."""
+        found = [self._entry(listed) for page in self.bucket.pages(self.prefixes.quarantine) for listed in page]
+        return sorted(found, key=lambda entry: entry.set_aside_at)
+
+    def find(self, word: str) -> list[Entry]:
+        """The objects of the mail that a person means: by the beginning of its identity, or an object's name.
+
+        Raises:
+            NoInput: there is none, or the word could mean several mails.
+        """
+        key = word if word.startswith(self.prefixes.quarantine) else f"{self.prefixes.quarantine}{word}"
+        if len(key) < len(self.prefixes.quarantine) + _SHORTEST_ID:
+            raise NoInput(f"{word!r} is too short; the first {_SHORTEST_ID} letters of the id are the least.")
+        found = [self._entry(listed) for listed in next(self.bucket.pages(key), [])]
+        exact = [entry for entry in found if entry.listed.key == key]
+        if not found:
+            raise NoInput(f"There is no {word} in quarantine.", "`drain quarantine list` shows what there is.")
+        if not exact and len({entry.identity or entry.listed.key for entry in found}) > 1:
+            raise NoInput(f"{word} could be any of {len(found)} mails.", "Give more of its id.")
+        return exact or found
+
+    def verdicts(self, entry: Entry) -> list[Kept]:
+        """What the filters said of it."""
+        return list(self.ledger.verdicts.of(entry.identity).values())
+
+    def open(self, entry: Entry) -> Opened:
+        """The mail in it, believed or not.
+
+        Raises:
+            Unusable: it holds no mail.
+            NoInput: it is gone.
+            KeyMissing: no key here opens it.
+        """
+        if entry.listed.size > OBJECT_LIMIT:
+            raise Unusable(f"{entry.id} has {entry.listed.size} bytes; no mail has more than {OBJECT_LIMIT}.")
+        fetched = self.bucket.get(entry.listed)
+        if fetched is None:
+            raise NoInput(f"{entry.id} is not in quarantine any more.")
+        try:
+            return self.opener.believing_all().open(fetched.body, fetched.metadata)
+        except NotMail as error:
+            raise Unusable(
+                f"{entry.id} holds no mail: {error}", f"`drain open {entry.listed.key}` says more."
+            ) from None
+
+    def release(self, entry: Entry, now: float) -> str:
+        """Notes that a person wants it delivered, filters passed over; its identity. What `open` raises."""
+        opened = self.open(entry)
+        self.ledger.release(entry.listed, opened.mail, entry.identity or opened.mail.identity, now)
+        return opened.mail.identity
+
+    def delete(self, entry: Entry, now: float) -> None:
+        """Deletes the object for good."""
+        self.bucket.remove(entry.listed.key)
+        if entry.row is not None:
+            self.ledger.deleted(entry.identity, now)
+
+    def _entry(self, listed: ListedObject) -> Entry:
+        named = _IDENTITY.match(listed.key.removeprefix(self.prefixes.quarantine))
+        identity = named[1] if named else ""
+        row = self.ledger.find(identity) if identity else None
+        points = [kept.verdict.score for kept in self.ledger.verdicts.of(identity).values()] if row else []
+        known = [score for score in points if score is not None]
+        return Entry(listed, identity, row, sum(known) if known else None)

@@ -1,0 +1,267 @@
+"""Every setting, declared once: name, type, default, help, whether it is secret.
+
+From `Config` come validation, ``drain config`` and the reference in the README;
+where a value comes from is in `config`. An empty value counts as not set.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from drain.setting import (
+    Secret,
+    Setting,
+    account_id,
+    choice,
+    days,
+    domains,
+    each,
+    number,
+    path,
+    paths,
+    prefix,
+    private_url,
+    resolvers,
+    seconds,
+    setting,
+    size,
+    some_of,
+    tag,
+    text,
+    tokens,
+    url,
+    whole,
+    words,
+    yes_no,
+    yes_no_auto,
+    zones,
+)
+
+FILTERS = ("auth", "dnsbl", "clamav", "spamassassin", "ai", "decision")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings, parsed. Field ``x`` is the setting ``X``."""
+
+    # the bucket
+    r2_account_id: str = setting(account_id, "Cloudflare account id; with it the endpoint is known.")
+    r2_access_key_id: str = setting(text, "Access key id of an R2 API token (Object Read & Write).", required=True)
+    r2_secret_access_key: Secret = setting(Secret, "Its secret access key.", secret=True, required=True)
+    r2_bucket: str = setting(text, "Name of the bucket.", required=True)
+    r2_jurisdiction: str = setting(
+        choice("default", "eu", "fedramp"), "Jurisdiction that the bucket was made in.", default="default"
+    )
+    r2_endpoint_url: str = setting(url, "Any other S3 endpoint; then R2_ACCOUNT_ID is not needed.")
+    pending_prefix: str = setting(prefix, "Where mail waits.", default="pending/")
+    processed_prefix: str = setting(prefix, "Where delivered mail goes.", default="processed/")
+    quarantine_prefix: str = setting(
+        prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
+    )
+
+    # the keys
+    private_key_file: tuple[Path, ...] = setting(
+        paths, "Private key that opens sealed mail, or several with colons; `drain keygen` makes one."
+    )
+    origin_token: tuple[Secret, ...] = setting(
+        tokens,
+        "What the Worker seals into each mail to show that it is from it; two, with a comma, while it is changed.",
+        secret=True,
+    )
+    require_sealed: bool | None = setting(
+        yes_no_auto,
+        "Mail that is not sealed by this project's Worker goes to quarantine. `auto`: only if ORIGIN_TOKEN is set.",
+        default="auto",
+    )
+    mailbridge_private_key_path: str = setting(text, "Private key that opens what Mailbridge's Worker stored.")
+
+    # the mail server
+    mail_domain: tuple[str, ...] = setting(
+        domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
+    )
+    inject_host: str = setting(text, "Host of the mail server.", default="127.0.0.1")
+    inject_port: int = setting(whole(1, 65535), "Port of its inject listener.", default="9125")
+    inject_user: str = setting(text, "User name to log in with.", required=True)
+    inject_pass: Secret = setting(Secret, "Password to log in with.", secret=True, required=True)
+    inject_tls: str = setting(
+        choice("auto", "starttls", "implicit", "none"),
+        "`auto` takes STARTTLS where offered: verified if INJECT_TLS_CA_FILE is set or the host is not loopback. "
+        "`starttls` and `implicit` insist on verified TLS; `none` is for loopback only.",
+        default="auto",
+    )
+    inject_tls_ca_file: str = setting(text, "CA file, or the server's own certificate, to verify against.")
+    inject_rcpt: str = setting(
+        text,
+        "Catch-all: mail that no mailbox takes goes there. Default: inbox@ the first domain. "
+        "`none`: there is no catch-all, and such mail goes to quarantine.",
+    )
+
+    # routing
+    mail_admin_localpart: str = setting(
+        text, "Mailbox, at the first domain, for role addresses that have none of their own.", default="admin"
+    )
+    role_addresses: tuple[str, ...] = setting(
+        words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
+    )
+    mail_users_file: str = setting(
+        text, "Mailboxes, one a line, beside those that Maddy or Postfix list; read by `drain publish-recipients` only."
+    )
+    maddy_config: str = setting(text, "Maddy's configuration; read by `drain publish-recipients` only.")
+    mail_aliases_file: str = setting(
+        text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
+    )
+
+    # the filters
+    filters: tuple[str, ...] = setting(
+        some_of(*FILTERS),
+        "Which filters a mail passes, in this order, with commas: auth, dnsbl, clamav, spamassassin, ai, decision; "
+        "or `none`.",
+        default="auth",
+    )
+    filter_fail_open: tuple[str, ...] = setting(
+        some_of(*FILTERS),
+        "Filters whose failure lets mail through without their verdict; for the others it waits. `none`: all wait.",
+        default="dnsbl,ai",
+    )
+    filter_timeout: Mapping[str, float] = setting(
+        each({"dnsbl": "5", "clamav": "60", "spamassassin": "60", "ai": "30", "decision": "15"}, seconds(0.1)),
+        "Seconds for one check: one number for all, or `ai=60,dnsbl=2`.",
+        default="dnsbl=5,clamav=60,spamassassin=60,ai=30,decision=15",
+    )
+    auth_fail_action: Mapping[str, str] = setting(
+        each({"spf": "none", "dkim": "none", "dmarc": "none"}, choice("none", "tag", "junk", "quarantine")),
+        "What becomes of mail that fails at Cloudflare: `none`, `tag`, `junk` or `quarantine`, for all or each, "
+        "as in `dmarc=quarantine,spf=tag`.",
+        default="none",
+    )
+    strip_forged: bool = setting(
+        yes_no,
+        "Lines in the sender's part that have names which drain itself writes (X-Drain-…, X-Spam-…) get "
+        "`X-Original-` in front.",
+        default="false",
+    )
+    spam_tag_score: float = setting(number(0.1), "From so many points on a mail is tagged as spam.", default="5")
+    spam_quarantine_score: float = setting(number(0.1), "From so many on it goes to quarantine.", default="15")
+    spam_subject_tag: str = setting(tag, "What is put in front of the Subject of spam, for instance `[SPAM]`.")
+    spam_rcpt: str = setting(
+        text,
+        "Where spam goes: a mailbox of yours, or `+junk` for `<mailbox>+junk`. Default: to its own mailbox, tagged.",
+    )
+    exchange_headers: bool = setting(
+        yes_no, "Adds Exchange's headers with the spam confidence level (SCL).", default="false"
+    )
+    allow_discard: bool = setting(
+        yes_no, "A filter's `discard` deletes the mail; otherwise it goes to quarantine.", default="false"
+    )
+    dnsbl_ip_zones: tuple[str, ...] = setting(
+        zones,
+        "Lists that are asked about the address that handed the mail to Cloudflare.",
+        default="zen.spamhaus.org",
+    )
+    dnsbl_domain_zones: tuple[str, ...] = setting(
+        zones, "Lists that are asked about the sender's domain.", default="dbl.spamhaus.org"
+    )
+    dnsbl_links: bool = setting(yes_no, "Asks them about the domains of links too.", default="false")
+    dnsbl_score: float = setting(number(0), "Points for each list that a mail is on.", default="5")
+    dns_resolvers: tuple[str, ...] = setting(
+        resolvers,
+        "Resolvers for these lists, `192.0.2.1` or `[2001:db8::1]:5353`. Default: the system's. Spamhaus refuses public "
+        "ones.",
+    )
+    spamhaus_dqs_key: Secret = setting(Secret, "Key of Spamhaus' Data Query Service.", secret=True)
+    spamd_host: str = setting(text, "Host of spamd, or the path of its Unix socket.", default="127.0.0.1")
+    spamd_port: int = setting(whole(1, 65535), "Port of spamd.", default="783")
+    spamd_max_size: int = setting(size, "Of a larger mail spamd gets the head and the first part.", default="512K")
+    clamd_socket: str = setting(text, "Unix socket of clamd, or `host:port`.", default="/run/clamav/clamd.ctl")
+    ai_base_url: str = setting(
+        private_url, "Address of an OpenAI-compatible endpoint, up to /v1; http:// in your own network only."
+    )
+    ai_api_key: Secret = setting(Secret, "Its key, if it wants one.", secret=True)
+    ai_model: str = setting(text, "Name of the model.")
+    ai_input_scope: str = setting(
+        choice("headers", "attachments", "full_email"),
+        "What it is shown: `headers`, these and the names of `attachments`, or also the text (`full_email`).",
+        default="headers",
+    )
+    ai_response_format: str = setting(
+        choice("json_schema", "json_object", "none"),
+        "How it is told to answer in JSON; not every endpoint knows every way.",
+        default="json_schema",
+    )
+    ai_monthly_calls: int = setting(whole(0, 10**9), "Calls a month; then it counts as failed.", default="1000")
+    webhook_decision_url: str = setting(
+        private_url, "Your policy endpoint (haraka-webhook.decision.v1); http:// in your own network only."
+    )
+    webhook_decision_token: Secret = setting(Secret, "Bearer token for it.", secret=True)
+    webhook_decision_payload_mode: str = setting(
+        choice("minimal", "summary", "full"), "What it is told of a mail.", default="minimal"
+    )
+
+    # the machine
+    state_dir: Path = setting(
+        path,
+        "Folder for the ledger, the lock and the secret behind X-Drain-Id. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain.",
+    )
+    ledger_db: str = setting(text, "The ledger. Default: ledger.db in STATE_DIR.")
+    lockfile: str = setting(text, "The lock. Default: drain.lock in STATE_DIR.")
+    ledger_retention_days: float = setting(
+        days,
+        "Days for which a delivered mail is remembered. Keep it longer than a mail can lie in the bucket.",
+        default="365",
+    )
+
+    # the pass
+    poll_interval: float = setting(seconds(1), "Seconds between two looks into the bucket.", default="60")
+    concurrency: int = setting(whole(1, 256), "Mails in flight at once.", default="16")
+    inject_connections: int = setting(whole(1, 64), "SMTP sessions at once.", default="2")
+    memory_budget: int = setting(size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M")
+    oneshot: bool = setting(yes_no, "Bare `drain` makes one pass and ends.", default="false")
+    log_addresses: bool = setting(yes_no, "`false` keeps mail addresses out of the log.", default="true")
+
+    @property
+    def endpoint_url(self) -> str:
+        """The S3 endpoint."""
+        if self.r2_endpoint_url:
+            return self.r2_endpoint_url
+        jurisdiction = "" if self.r2_jurisdiction == "default" else f".{self.r2_jurisdiction}"
+        return f"https://{self.r2_account_id}{jurisdiction}.r2.cloudflarestorage.com"
+
+    @property
+    def catch_all(self) -> str:
+        """The catch-all's full address; "" for none."""
+        if self.inject_rcpt.strip().lower() == "none":
+            return ""
+        address = self.inject_rcpt or "inbox"
+        return address if "@" in address else f"{address}@{self.mail_domain[0]}"
+
+    @property
+    def spam_mailbox(self) -> str:
+        """Where spam goes: a full address, ``+junk``, or "" for its own mailbox."""
+        if not self.spam_rcpt or self.spam_rcpt.lower() == "+junk" or "@" in self.spam_rcpt:
+            return self.spam_rcpt.lower() if self.spam_rcpt.startswith("+") else self.spam_rcpt
+        return f"{self.spam_rcpt}@{self.mail_domain[0]}"
+
+    @property
+    def sealed_only(self) -> bool:
+        """Whether mail has to be sealed: who can write to the bucket could walk around a token otherwise."""
+        return bool(self.origin_token) if self.require_sealed is None else self.require_sealed
+
+    @property
+    def admin_mailbox(self) -> str:
+        """The admin mailbox's full address."""
+        return f"{self.mail_admin_localpart}@{self.mail_domain[0]}"
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger is."""
+        return Path(self.ledger_db).expanduser() if self.ledger_db else self.state_dir / "ledger.db"
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock is."""
+        return Path(self.lockfile).expanduser() if self.lockfile else self.state_dir / "drain.lock"
+
+
+SETTINGS: dict[str, Setting] = {
+    f.name.upper(): Setting(name=f.name.upper(), **dict(f.metadata)) for f in fields(Config)
+}
