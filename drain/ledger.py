@@ -54,14 +54,6 @@ class Ledger:
             *version_of(version),
         )
 
-    def begin_with(self, identity: str) -> list[Row]:
-        """The rows whose identity begins so, at most ten."""
-        with self._db.reading() as db:
-            found = db.execute(
-                "SELECT identity FROM mail WHERE identity >= ? AND identity < ? LIMIT 10", (identity, f"{identity}g")
-            ).fetchall()
-        return [row for (name,) in found if (row := self.find(name)) is not None]
-
     def unfinished(self) -> dict[Version, str]:
         """Version to identity of every object whose mail is neither settled nor set aside, nor reported missing."""
         with self._db.reading() as db:

@@ -259,3 +259,137 @@ def test_the_reference_in_the_readme_is_the_one_that_the_code_makes() -> None:
 
 def test_every_setting_has_help() -> None:
     assert all(len(setting.help) > 10 for setting in SETTINGS.values())
+
+
+class TestFilters:
+    def test_auth_alone_is_asked_and_does_nothing(self) -> None:
+        made = load()
+        assert made.filters == ("auth",)
+        assert set(made.auth_fail_action.values()) == {"none"}
+        assert (made.strip_forged, made.allow_discard, made.spam_subject_tag, made.spam_mailbox) == (
+            False,
+            False,
+            "",
+            "",
+        )
+
+    def test_they_are_kept_in_the_persons_order(self) -> None:
+        assert load(FILTERS="SpamAssassin, auth").filters == ("spamassassin", "auth")
+        assert load(FILTERS="none").filters == ()
+
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("FILTERS", "auth,auth"),
+            ("FILTERS", "auth,rspamd"),
+            ("FILTERS", "none,auth"),
+            ("FILTER_FAIL_OPEN", "everything"),
+            ("FILTER_TIMEOUT", "ai=soon"),
+            ("FILTER_TIMEOUT", "auth=3"),
+            ("FILTER_TIMEOUT", "0"),
+            ("AUTH_FAIL_ACTION", "discard"),
+            ("AUTH_FAIL_ACTION", "spf"),
+            ("AUTH_FAIL_ACTION", "arc=tag"),
+            ("SPAM_TAG_SCORE", "nan"),
+            ("SPAM_TAG_SCORE", "inf"),
+            ("SPAM_TAG_SCORE", "0"),
+            ("SPAM_SUBJECT_TAG", "[SPAM]\r\nBcc: x"),
+            ("SPAM_SUBJECT_TAG", "x" * 61),
+            ("DNSBL_IP_ZONES", "zen"),
+            ("DNSBL_IP_ZONES", "zen.spamhaus.org/x"),
+            ("DNS_RESOLVERS", "one.one.one.one"),
+            ("DNS_RESOLVERS", "192.0.2.1:0"),
+            ("DNS_RESOLVERS", "2001:db8::1:99999:53:1"),
+            ("AI_BASE_URL", "http://api.example.com/v1"),
+            ("AI_BASE_URL", "https://user:secret@api.example.com/v1"),
+            ("AI_BASE_URL", "ftp://192.168.1.1"),
+            ("WEBHOOK_DECISION_URL", "http://8.8.8.8/decide"),
+            ("AI_MONTHLY_CALLS", "-1"),
+            ("AI_INPUT_SCOPE", "everything"),
+        ],
+    )
+    def test_a_wrong_value_is_named(self, setting: str, value: str) -> None:
+        with pytest.raises(ConfigError, match=setting):
+            load(**{setting: value})
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://127.0.0.1:11434/v1",
+            "http://192.168.1.5:11434/v1",
+            "http://[fd00::5]/v1",
+            "http://ollama.local/v1",
+            "http://nas/v1",
+            "https://api.example.com/v1/",
+        ],
+    )
+    def test_in_the_clear_only_in_ones_own_network(self, url: str) -> None:
+        assert load(AI_BASE_URL=url).ai_base_url == url.rstrip("/")
+
+    def test_one_value_is_for_all_and_a_name_for_one(self) -> None:
+        assert load(FILTER_TIMEOUT="7").filter_timeout["ai"] == 7.0
+        made = load(FILTER_TIMEOUT="ai=90, dnsbl=0.5").filter_timeout
+        assert (made["ai"], made["dnsbl"], made["clamav"]) == (90.0, 0.5, 60.0)
+        made_action = load(AUTH_FAIL_ACTION="dmarc=quarantine,spf=tag").auth_fail_action
+        assert made_action == {"spf": "tag", "dkim": "none", "dmarc": "quarantine"}
+
+    @pytest.mark.parametrize(
+        ("filters", "needed"),
+        [("ai", "AI_BASE_URL"), ("decision", "WEBHOOK_DECISION_URL"), ("dnsbl", "DNSBL_IP_ZONES")],
+    )
+    def test_a_filter_that_lacks_what_it_needs_is_found_out_at_once(self, filters: str, needed: str) -> None:
+        with pytest.raises(ConfigError, match=needed):
+            load(FILTERS=filters, DNSBL_IP_ZONES="none", DNSBL_DOMAIN_ZONES="none")
+
+    def test_thresholds_that_do_not_fit_are_refused(self) -> None:
+        with pytest.raises(ConfigError, match="SPAM_QUARANTINE_SCORE"):
+            load(SPAM_TAG_SCORE="8", SPAM_QUARANTINE_SCORE="7")
+
+    @pytest.mark.parametrize(
+        ("text", "mailbox"),
+        [
+            ("", ""),
+            ("+junk", "+junk"),
+            ("+Junk", "+junk"),
+            ("spam", "spam@example.test"),
+            ("a@example.test", "a@example.test"),
+        ],
+    )
+    def test_spam_goes_to_a_mailbox_of_ones_own(self, text: str, mailbox: str) -> None:
+        assert load(SPAM_RCPT=text, MAIL_DOMAIN="example.test").spam_mailbox == mailbox
+
+    def test_or_nowhere_else(self) -> None:
+        with pytest.raises(ConfigError, match="SPAM_RCPT"):
+            load(SPAM_RCPT="spam@elsewhere.test")
+
+    def test_each_filter_can_be_made_from_settings_alone(self) -> None:
+        from drain import assembly
+
+        made = load(
+            FILTERS="auth,dnsbl,clamav,spamassassin,ai,decision",
+            AI_BASE_URL="http://127.0.0.1/v1",
+            AI_MODEL="m",
+            WEBHOOK_DECISION_URL="http://127.0.0.1/",
+            SPAMD_HOST="/run/spamd.sock",
+            FILTER_TIMEOUT="dnsbl=2.5",
+            SPAMHAUS_DQS_KEY="hush1234",
+            AI_API_KEY="hush",
+        )
+        policy = assembly.policy(made)
+        assert [one.name for one in policy.filters] == list(made.filters)
+        assert [one.timeout_seconds for one in policy.filters] == [0.0, 2.5, 60.0, 60.0, 30.0, 15.0]
+        assert "hush" not in repr(policy)
+        with pytest.raises(ConfigError, match="CLAMD_SOCKET"):
+            assembly.policy(load(FILTERS="clamav", CLAMD_SOCKET="clamd.ctl"))
+
+    def test_the_default_loads_no_filter_that_is_not_asked(self) -> None:
+        import subprocess
+        import sys
+
+        script = (
+            "import sys; from drain import assembly, config; import os;"
+            "assembly.policy(config.load(dict(os.environ))[0]);"
+            "print(sorted({'requests', 'dns', 'aiospamc', 'loguru'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", script], env=MINIMAL, capture_output=True, text=True, check=True)
+        assert done.stdout == "[]\n"

@@ -1,16 +1,20 @@
+import contextlib
 import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
+from drain.filters.verdict import Action, Verdict
 from drain.ledger import SCHEMA_VERSION, Ledger, version_of
 from drain.mail import Mail
 from drain.state import State
+from drain.verdicts import Kept
 from tests.support import LONG_AGO
 
 MAIL = Mail(b"raw", "alice@example.test", "a@x.test")
@@ -176,3 +180,184 @@ def test_an_odd_recipient_can_be_stored(ledger: Ledger) -> None:
     odd = Mail(b"x", "a\udcff\x00@x.test", "\udc80")
     ledger.injecting(version(), odd, "m", 1.0)
     assert ledger.find(odd.identity) is not None
+
+
+# -- versions --
+
+
+def written_by_version(number: int, path: Path) -> None:
+    """A ledger as that version of the schema left it."""
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript((Path(__file__).parent / "ledgers" / f"{number}.sql").read_text(encoding="utf-8"))
+
+
+def test_a_ledger_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(path: Path) -> None:
+    written_by_version(1, path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        before = old.execute("SELECT * FROM mail ORDER BY identity").fetchall()
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    with contextlib.closing(Ledger(path)) as ledger:
+        states = {name: ledger.find(Mail(name.encode(), MAIL.recipient, MAIL.sender).identity) for name in State}
+        assert {name: row.state for name, row in states.items() if row} == {
+            name: State(name) for name in State if name not in ("discarded", "discarding")
+        }
+        assert all(row.released == 0 for row in states.values() if row)
+        assert len(ledger.unfinished()) == 5
+        assert ledger.notes.is_key_proven("0123456789abcdef", 999.0)
+        assert not ledger.notes.once_a_day("pruned_at", 1009.0)
+        assert ledger.verdicts.of("any") == {}
+    with contextlib.closing(sqlite3.connect(path)) as new:
+        assert new.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert [row[: len(before[0])] for row in new.execute("SELECT * FROM mail ORDER BY identity")] == before
+
+
+def test_a_ledger_made_anew_is_the_same_as_one_brought_up_to_date(path: Path, tmp_path: Path) -> None:
+    written_by_version(1, path)
+    made = []
+    for place in (path, tmp_path / "fresh.db"):
+        Ledger(place).close()
+        with contextlib.closing(sqlite3.connect(place)) as db:
+            tables = [
+                name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            ]
+            made.append({table: db.execute(f"PRAGMA table_info({table})").fetchall() for table in tables})
+    assert made[0] == made[1]
+
+
+def test_a_step_that_fails_leaves_the_old_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from drain import database
+
+    written_by_version(1, path)
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_STEPS", (*database._STEPS, "CREATE TABLE half (x);\nCREATE TABLE mail (x);\n"))
+        patched.setattr(database, "SCHEMA_VERSION", 3)
+        with pytest.raises(LedgerUnavailable):
+            Ledger(path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        assert not old.execute("SELECT 1 FROM sqlite_schema WHERE name IN ('half', 'verdict')").fetchall()
+    Ledger(path).close()
+
+
+def test_two_that_open_an_old_ledger_at_once_bring_it_up_to_date_once(path: Path) -> None:
+    written_by_version(1, path)
+    errors: list[Exception] = []
+
+    def opened() -> None:
+        try:
+            Ledger(path).close()
+        except Exception as error:  # noqa: BLE001 (any is a failure of this test)
+            errors.append(error)
+
+    threads = [threading.Thread(target=opened) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == []
+
+
+# -- set aside, discarded, released --
+
+
+def test_a_discard_is_unfinished_until_it_is_done(ledger: Ledger) -> None:
+    one = version()
+    ledger.discarding(one, MAIL, "silently-denied", "The rule.", 1.0)
+    row = ledger.find(MAIL.identity)
+    assert row is not None
+    assert (row.state, row.reason, row.words) == (State.DISCARDING, "silently-denied", "The rule.")
+    assert list(ledger.unfinished().values()) == [MAIL.identity]
+    ledger.found_moved(MAIL.identity, 2.0)
+    row = ledger.find(MAIL.identity)
+    assert row is not None
+    assert row.state is State.DISCARDED
+    assert ledger.unfinished() == {}
+
+
+def test_a_release_makes_a_quarantined_mail_due_at_once(ledger: Ledger) -> None:
+    ledger.setting_aside(version(), MAIL, "denied", "The rule.", 1.0)
+    ledger.quarantined(version(), MAIL.identity, 2.0)
+    there = ListedObject(f"quarantine/{MAIL.identity}-one", '"e"', LONG_AGO, 3)
+    ledger.release(there, MAIL, MAIL.identity, 3.0)
+    row = ledger.find_by_object(there)
+    assert row is not None
+    assert (row.state, row.released, row.attempts, row.next_attempt_at) == (State.DEFERRED, 1, 0, None)
+    assert row.first_seen_at == 1.0
+
+
+def test_what_was_delivered_stays_so_when_another_copy_of_it_is_released(ledger: Ledger) -> None:
+    ledger.injecting(version(), MAIL, "alice@example.test", 1.0)
+    ledger.delivered(MAIL.identity, "250", 2.0)
+    ledger.settled(version(), MAIL.identity, 3.0)
+    aside = Mail(MAIL.raw, MAIL.recipient, MAIL.sender, aside="not-sealed")
+    ledger.setting_aside(version("two"), aside, "not-sealed", "words", 4.0)
+    ledger.release(version("two"), MAIL, aside.identity, 5.0)
+    row = ledger.find(MAIL.identity)
+    assert row is not None
+    assert row.state is State.SETTLED
+    assert ledger.find(aside.identity) is None, "its other identity is forgotten"
+
+
+# -- verdicts and notes --
+
+
+def test_verdicts_are_kept_as_they_were_given_and_in_their_order(path: Path, ledger: Ledger) -> None:
+    given = [
+        Kept("spamassassin", "s1", Verdict(7.25, Action.NONE, "spam", "spamd gives 7.25 points", ("GTUBE", "ALL"))),
+        Kept("auth", "s2", Verdict(None, Action.JUNK, "auth-failed", "DMARC failed", ())),
+    ]
+    ledger.verdicts.keep(MAIL.identity, given, 1e9)
+    assert list(again(path, ledger).verdicts.of(MAIL.identity).values()) == given
+
+
+def test_a_later_verdict_takes_the_place_of_an_earlier_one(ledger: Ledger) -> None:
+    for score in (1.0, 2.0):
+        ledger.verdicts.keep(MAIL.identity, [Kept("ai", "s", Verdict(score))], score)
+    assert ledger.verdicts.of(MAIL.identity)["ai"].verdict.score == 2.0
+
+
+def test_words_of_a_verdict_are_cleaned_before_they_are_kept(ledger: Ledger) -> None:
+    evil = "\x1b[31m\r\n\u202e\ud800"
+    ledger.verdicts.keep(MAIL.identity, [Kept("ai", "s", Verdict(1.0, Action.NONE, evil, evil, (evil,) * 1000))], 1.0)
+    verdict = ledger.verdicts.of(MAIL.identity)["ai"].verdict
+    assert verdict.reason.isprintable()
+    assert len(verdict.evidence) == 100
+
+
+def test_pruning_forgets_verdicts_with_their_mails_and_after_their_time(ledger: Ledger) -> None:
+    ledger.injecting(version(), MAIL, "alice@example.test", 1.0)
+    ledger.settled(version(), MAIL.identity, 1.0)
+    for identity in (MAIL.identity, "never-delivered"):
+        ledger.verdicts.keep(identity, [Kept("ai", "s", Verdict(1.0))], 1.0)
+    ledger.verdicts.keep("of-today", [Kept("ai", "s", Verdict(1.0))], 50.0)
+    ledger.prune(10.0)
+    assert [bool(ledger.verdicts.of(name)) for name in (MAIL.identity, "never-delivered", "of-today")] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_budget_is_for_a_month_and_is_counted_on_the_disk(path: Path, ledger: Ledger) -> None:
+    assert [ledger.notes.spend("ai", "2026-11", 3) for _ in range(2)] == [True, True]
+    ledger = again(path, ledger)
+    assert [ledger.notes.spend("ai", "2026-11", 3) for _ in range(3)] == [True, False, False]
+    assert ledger.notes.spend("other", "2026-11", 3)
+    assert ledger.notes.spend("ai", "2026-12", 3)
+    assert not ledger.notes.spend("ai", "2026-12", 0)
+
+
+def test_a_budget_is_not_overspent_by_threads_that_come_at_once(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        taken = list(pool.map(lambda _: ledger.notes.spend("ai", "2026-11", 20), range(100)))
+    assert sum(taken) == 20
+
+
+def test_what_a_person_was_told_is_remembered_until_it_is_over(path: Path, ledger: Ledger) -> None:
+    assert ledger.notes.told("filter ai") == ""
+    ledger.notes.tell("filter ai", "It is away.")
+    ledger = again(path, ledger)
+    assert ledger.notes.told("filter ai") == "It is away."
+    ledger.notes.tell("filter ai", "")
+    assert ledger.notes.told("filter ai") == ""
