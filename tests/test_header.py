@@ -11,7 +11,23 @@ from drain.mail import normalised
 
 # What headers are made of, so that random ones have fields, folds, blanks and ends.
 _PIECES = st.sampled_from(
-    [b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b"Subject", b"subject", b"X-A", b"x", b"\x00", b"\xff", b"=?", b".", b"\x0b"]
+    [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b" ",
+        b"\t",
+        b":",
+        b"Subject",
+        b"subject",
+        b"X-A",
+        b"x",
+        b"\x00",
+        b"\xff",
+        b"=?",
+        b".",
+        b"\x0b",
+    ]
 )
 _TEXTS = st.one_of(st.binary(max_size=60), st.lists(_PIECES, max_size=30).map(b"".join))
 

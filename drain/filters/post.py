@@ -24,7 +24,7 @@ from requests.auth import AuthBase
 from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 
-from drain.filters.unreachable import in_words
+from drain.filters.unreachable import in_words, late
 from drain.filters.verdict import FilterFailed
 from drain.setting import Secret, is_loopback
 from drain.text import clean
@@ -90,10 +90,7 @@ def post(url: str, token: Secret, body: bytes, seconds: float, service: Service,
         return call.result.result(timeout=seconds)
     except TimeoutError:
         call.line.cut()
-        raise FilterFailed(
-            f"{call.what} did not answer within {seconds:g} s.",
-            f"If it is only slow, FILTER_TIMEOUT gives it more; if it is not there, check {service.url_setting}.",
-        ) from None
+        raise FilterFailed(*late(call.what, service.url_setting, seconds)) from None
 
 
 def where(url: str) -> str:

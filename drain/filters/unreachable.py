@@ -45,8 +45,14 @@ def in_words(error: BaseException, what: str, url_setting: str, seconds: float) 
         if isinstance(one, ConnectionRefusedError):
             return f"{what} refuses connections.", f"Is it running, and is {url_setting} right?"
         if isinstance(one, TimeoutError):
-            return f"{what} did not answer within {seconds:g} s.", f"Is it running, and is {url_setting} right?"
+            return late(what, url_setting, seconds)
     return f"{what} cannot be asked: {_cause(chain)}.", f"Check {url_setting}."
+
+
+def late(what: str, url_setting: str, seconds: float) -> tuple[str, str]:
+    """The same for no answer in time."""
+    hint = f"If it is only slow, FILTER_TIMEOUT gives it more; if it is not there, check {url_setting}."
+    return f"{what} did not answer within {seconds:g} s.", hint
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -145,8 +145,9 @@ def test_tls_is_verified(tls: tuple[object, Path], monkeypatch: pytest.MonkeyPat
         assert ask(server.url) == b"{}"
 
 
-def test_a_server_without_tls_where_it_is_due_is_named(server: FakeHttp) -> None:
-    error = failure(server.url.replace("http:", "https:"))
+def test_a_server_without_tls_where_it_is_due_is_named() -> None:
+    with FakeHttp(fate="nonsense") as server:
+        error = failure(server.url.replace("http:", "https:"))
     assert "TLS" in str(error)
     assert error.down
 
