@@ -31,6 +31,8 @@ from drain.verdicts import Kept
 
 # So often an object may be overwritten under our eyes before it is left to the next pass.
 _LOOKS = 5
+# Whoever mends a filter wants to see mail soon; another try costs a GET.
+_LONGEST_WAIT_FOR_A_FILTER_SECONDS = 600.0
 _AGAIN = "Set aside before, because: "
 _ASIDE = (State.SETTING_ASIDE, State.QUARANTINED, State.DISCARDING, State.DISCARDED)
 
@@ -161,7 +163,9 @@ class Delivery:
         """The ends that filters make."""
         version, worst = fetched.version, judgement.worst
         if judgement.failed:
-            return self.ends.defer(version, mail, f"filter-{judgement.failed}", judgement.answers[-1].failure)
+            words = judgement.answers[-1].failure
+            longest = _LONGEST_WAIT_FOR_A_FILTER_SECONDS
+            return self.ends.defer(version, mail, f"filter-{judgement.failed}", words, longest_seconds=longest)
         if worst.action.settles:
             reason, words = worst.code, worst.reason
         else:

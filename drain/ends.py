@@ -106,10 +106,19 @@ class Ends:
         result = Result(Outcome.DISCARDED, version.key, mail.recipient, why=reason, words=words)
         return self._gone_from_pending(result, mail, moved=unchanged)
 
-    def defer(self, version: ListedObject, mail: Mail, reason: str, words: str, *, undecided: bool = False) -> Result:
-        """It stays, and is tried again later."""
+    def defer(
+        self,
+        version: ListedObject,
+        mail: Mail,
+        reason: str,
+        words: str,
+        *,
+        undecided: bool = False,
+        longest_seconds: float = _LAST_RETRY_SECONDS,
+    ) -> Result:
+        """It stays, and is tried again later, after *longest_seconds* at the longest."""
         row, now = self.ledger.find(mail.identity), self.clock()
-        wait = _backoff_seconds(row.attempts if row else 0, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+        wait = _backoff_seconds(row.attempts if row else 0, _FIRST_RETRY_SECONDS, longest_seconds)
         self.ledger.deferred(version, mail, reason, words, now + wait, now, undecided=undecided)
         self.step(Step.DEFERRED, mail.identity)
         result = Result(Outcome.DEFERRED, version.key, mail.recipient, why=reason, words=words)

@@ -187,6 +187,18 @@ def test_a_policy_that_is_out_of_order_makes_mail_wait_and_is_reported_once(judg
     assert [event["message"] for event in judged.house.events("filter")][1:] == ["It works again."]
 
 
+def test_however_long_a_filter_was_away_mail_comes_soon_after(judged: Judged) -> None:
+    judged.policy.answer = lambda request: Answer(status=503)
+    judged.house.put("one")
+    for _ in range(12):
+        judged.sweep().run()
+        judged.house.now += 7200
+    judged.sweep().run()
+    judged.decides("allow")
+    judged.house.now += 800
+    assert judged.sweep().run().outcomes == {Outcome.DELIVERED: 1}
+
+
 def test_with_fail_open_mail_goes_on_and_says_so(judged: Judged) -> None:
     judged.policy.answer = lambda request: Answer(status=503)
     judged.house.put("one")
