@@ -18,12 +18,11 @@ in the sender's part that are drain's own to write.
 """
 
 import base64
-import email.errors
-import email.header
 import re
 from dataclasses import dataclass
 
 from drain.filters.chain import Judgement
+from drain.filters.mime import words_of
 from drain.filters.verdict import Action
 from drain.header import Field, Header, split
 from drain.mail import normalised, on_the_wire
@@ -43,8 +42,9 @@ _SCL = {False: 1, True: 6}
 _LONGEST_LINE = 998
 _USUAL_LINE = 78
 _LONGEST_COMMENT = 200
-# What a comment (RFC 5322 3.2.2) or a test's name cannot hold.
-_NOT_IN_COMMENT = re.compile(r"[^ -'*-\[\]-~]")
+_LONGEST_NAME = 60
+# What a comment (RFC 5322 3.2.2) or a test's name cannot hold; and where an encoded word would begin.
+_NOT_IN_COMMENT = re.compile(r"[^ -'*-\[\]-~]|(?<==)\?")
 _NOT_IN_TEST = re.compile(r"[^A-Za-z0-9_]")
 _WRITTEN = re.compile(rb"^(?=(?:" + "|".join(WRITTEN).encode() + rb")[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 
@@ -83,13 +83,13 @@ class Marks:
         spam = judgement.action >= Action.TAG
         if not judgement.answers:
             return b""
-        lines = [_folded("X-Drain-Verdict", _verdict(judgement), "; ")]
+        lines = [_folded("X-Drain-Verdict: ", _verdict(judgement), "; ")]
         if spam or judgement.score is not None:
             points = _points(judgement.score or 0.0)
             tests = ",".join(_tests(judgement)) or "none"
-            status = f"{'Yes' if spam else 'No'}, score={points} required={_points(self.tag_score)} tests={tests}"
+            status = f"{'Yes' if spam else 'No'}, score={points} required={_points(self.tag_score)} tests="
             lines += [f"X-Spam-Flag: {'YES' if spam else 'NO'}", f"X-Spam-Score: {points}"]
-            lines += [_folded("X-Spam-Status", status, ",")]
+            lines += [_folded(f"X-Spam-Status: {status}", tests, ",")]
         if self.exchange:
             report = f"SCL:{_SCL[spam]};SFV:{'SPM' if spam else 'NSPM'}"
             lines += [f"X-MS-Exchange-Organization-SCL: {_SCL[spam]}", f"X-Forefront-Antispam-Report: {report}"]
@@ -112,7 +112,7 @@ def tagged(head: bytes, tag: str) -> tuple[bytes, bytes]:
         return head, b"Subject: " + _as_word(tag, glued=False) + b"\r\n"
     pieces, place = [], 0
     for subject in subjects:
-        if tag.strip().lower() in _decoded(subject.value).lower():
+        if tag.strip().lower() in words_of(subject.text).lower():
             continue
         pieces += [head[place : subject.colon], _in_front(subject, tag)]
         place = subject.colon
@@ -131,19 +131,13 @@ def _in_front(subject: Field, tag: str) -> bytes:
 
 
 def _as_word(tag: str, *, glued: bool) -> bytes:
-    """The tag as it stands in a header: as it is, or as an encoded word if it is not ASCII."""
+    """The tag as it stands in a header: as it is, or as encoded words if it is not ASCII."""
     if tag.isascii():
         return tag.encode("ascii")
     text = f"{tag} " if glued else tag
-    return b"=?utf-8?b?" + base64.b64encode(text.encode("utf-8")) + b"?="
-
-
-def _decoded(value: bytes) -> str:
-    text = value.decode("utf-8", "replace").replace("\r\n", "")
-    try:
-        return str(email.header.make_header(email.header.decode_header(text)))
-    except (email.errors.HeaderParseError, ValueError, LookupError):
-        return text
+    # RFC 2047 2: at most 75 letters a word; ten of a tag's letters are at most 40 bytes, and 56 in base64.
+    pieces = [text[place : place + 10].encode("utf-8") for place in range(0, len(text), 10)]
+    return b" ".join(b"=?utf-8?b?" + base64.b64encode(piece) + b"?=" for piece in pieces)
 
 
 def _verdict(judgement: Judgement) -> str:
@@ -158,7 +152,7 @@ def _verdict(judgement: Judgement) -> str:
         said = [verdict.action.word] if verdict.action else []
         said += [_points(verdict.score)] if verdict.score is not None else []
         words = verdict.reason or (verdict.evidence[0] if verdict.evidence else "")
-        comment = f" ({_NOT_IN_COMMENT.sub('?', words[:_LONGEST_COMMENT])})" if words else ""
+        comment = f" ({_NOT_IN_COMMENT.sub('_', words[:_LONGEST_COMMENT])})" if words else ""
         parts.append(f"{answer.filter}={' '.join(said) or 'none'}{comment}")
     return "; ".join(parts)
 
@@ -168,9 +162,10 @@ def _tests(judgement: Judgement) -> list[str]:
     names = []
     for name, verdict in judgement.verdicts:
         if name == "spamassassin":
-            names += [rule for rule in verdict.evidence if rule and not _NOT_IN_TEST.search(rule)]
+            rules = [rule[:_LONGEST_NAME] for rule in verdict.evidence]
+            names += [rule for rule in rules if rule and not _NOT_IN_TEST.search(rule)]
         elif verdict.score or verdict.action:
-            names.append(_NOT_IN_TEST.sub("_", f"DRAIN_{name}_{verdict.code}".upper()))
+            names.append(_NOT_IN_TEST.sub("_", f"DRAIN_{name}_{verdict.code}".upper()[:_LONGEST_NAME]))
     return names
 
 
@@ -178,11 +173,11 @@ def _points(score: float) -> str:
     return f"{score:.1f}"
 
 
-def _folded(name: str, text: str, between: str) -> str:
-    """One field, folded behind *between* where lines would grow long."""
+def _folded(begin: str, text: str, between: str) -> str:
+    """*begin* and *text*, folded behind *between* where lines would grow long."""
     lines = []
     first, *others = text.split(between)
-    line = f"{name}: {first}"
+    line = f"{begin}{first}"
     for part in others:
         line += between.rstrip()
         longer = f"{line}{between.removeprefix(between.rstrip())}{part}"

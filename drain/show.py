@@ -1,12 +1,11 @@
 """What a person at a terminal sees: of a pass its progress and how it ended, and of a mail what is in it."""
 
 import datetime
-import email.errors
-import email.header
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from drain.filters.chain import Judgement
+from drain.filters.mime import words_of
 from drain.header import Header
 from drain.mail import Mail
 from drain.opener import Opened
@@ -163,14 +162,7 @@ def quarantined(entry: Entry, verdicts: Sequence[Kept], header: Mapping[str, str
 def header(opened: Opened) -> dict[str, str]:
     """The fields of a mail that a person knows it by, decoded for reading."""
     fields = Header.of(opened.mail.raw)
-    return {name: clean(_decoded(text)) for name in _SHOWN_FIELDS if (text := fields.get(name))}
-
-
-def _decoded(text: str) -> str:
-    try:
-        return str(email.header.make_header(email.header.decode_header(text)))
-    except (email.errors.HeaderParseError, ValueError, LookupError):
-        return text
+    return {name: clean(words_of(text)) for name in _SHOWN_FIELDS if (text := fields.get(name))}
 
 
 def judgement(judged: Judgement, lines: bytes) -> str:

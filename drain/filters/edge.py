@@ -8,6 +8,12 @@ counts only if it begins at the very first line, has these names alone, each onc
 and in this order, and ends with the mark; anything else is no block, and then
 everything is "unknown".
 
+Within the block too there are words of the sender's: his HELO name, his address,
+the domains of his signatures, none of them escaped. ``a; dmarc=pass`` is a local
+part. What he cannot write is a line end. So a result is believed where it stands at
+the beginning of a line, as Cloudflare writes them; where all stand on one line, the
+worst of several results for one method counts.
+
 ``Authentication-Results`` is sometimes missing (workerd issue 6740): then what the
 block's ``ARC-Authentication-Results`` says is taken, which is the same, and for
 SPF what ``Received-SPF`` says.
@@ -30,15 +36,21 @@ _ORDER = (
     "authentication-results",
     _MARK,
 )
-_AUTHSERV_ID = "mx.cloudflare.net"
+_AUTHSERV_ID = b"mx.cloudflare.net"
 # The same in `worker/src/mail.js`.
-_RECEIVED = re.compile(r"from (\S+) \(([0-9a-fA-F:.]{2,45})\)\s+by cloudflare-email\.net\s")
-# RFC 8601 2.7, and `unknown`, for a word that is none of these.
-_RESULTS = frozenset(
-    {"none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror", "hardfail", "declined"}
+_BY = b"by cloudflare-email.net"
+_RECEIVED = re.compile(
+    rb"[ \t]*from ([^\r\n]+) \(([0-9a-f:.]{2,45})\)\r\n[ \t]+by cloudflare-email\.net[ \t]", re.IGNORECASE
 )
-# RFC 5322 3.2.4 and 3.2.2: a quoted string; a comment's pieces are told apart by hand, since comments nest.
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_RECEIVED_ON_ONE_LINE = re.compile(
+    rb"[ \t]*from (\S+) \(([0-9a-f:.]{2,45})\) by cloudflare-email\.net[ \t]", re.IGNORECASE
+)
+# RFC 8601 2.7 and IANA's registry, worst first; `unknown`, for a word that is none of these, is worse than a pass.
+_RESULTS = (
+    "fail", "hardfail", "softfail", "permerror", "temperror", "policy", "neutral", "declined", "none", UNKNOWN, "pass",
+)  # fmt: skip
+_ARC_INSTANCE = re.compile(rb"\A[ \t]*i=\d{1,3};\s*")  # RFC 8617 4.1.1: it goes before
+_NEXT_LINE = re.compile(rb";[ \t]*\r\n[ \t]+")
 
 
 @dataclass(frozen=True)
@@ -66,13 +78,13 @@ def read(header: Header) -> Edge:
     block, why = _block(header)
     if not block:
         return Edge(why=why)
-    host, ip = _handed_over_by(block)
+    host, ip = _handed_over_by(block["received"].value) or ("", "")
     results = _results(block)
     if results is None:
         why, results = "Cloudflare's block has no Authentication-Results", {}
     spf = results.get("spf", UNKNOWN)
     if spf == UNKNOWN and "received-spf" in block:
-        spf = _known(block["received-spf"].text.partition(" ")[0])
+        spf = _known(block["received-spf"].value.lstrip())
     return Edge(ip, host, spf, results.get("dkim", UNKNOWN), results.get("dmarc", UNKNOWN), why)
 
 
@@ -87,7 +99,7 @@ def _block(header: Header) -> tuple[dict[str, Field], str]:
             return {}, f"{field.name} stands where Cloudflare's block should be"
         block[name] = field
         place, rank = field.end, _ORDER.index(name) + 1
-        if name == "received" and not _RECEIVED.match(field.text):
+        if name == "received" and _handed_over_by(field.value) is None:
             return {}, "the first Received line is not Cloudflare's"
         if "received" not in block:
             return {}, "there is no Received line of Cloudflare's on top"
@@ -96,73 +108,56 @@ def _block(header: Header) -> tuple[dict[str, Field], str]:
     return {}, "there is no X-CF-SpamH-Score line"
 
 
-def _handed_over_by(block: dict[str, Field]) -> tuple[str, str]:
-    """Host and address."""
-    found = _RECEIVED.match(block["received"].text)
-    assert found is not None  # or it were no block
+def _handed_over_by(received: bytes) -> tuple[str, str] | None:
+    """Host and address; None if the line is not Cloudflare's. The host can be what the sender says of himself."""
+    found = _RECEIVED.match(received)
+    if found is None and received.count(_BY) == 1:
+        found = _RECEIVED_ON_ONE_LINE.match(received)
+    if found is None:
+        return None
+    host = found[1].decode("ascii", "replace")
     try:
-        return found[1], str(ipaddress.ip_address(found[2]))
+        return host, str(ipaddress.ip_address(found[2].decode("ascii")))
     except ValueError:
-        return found[1], ""
+        return host, ""
 
 
 def _results(block: dict[str, Field]) -> dict[str, str] | None:
     for name in ("authentication-results", "arc-authentication-results"):
         if name in block:
-            first, *others = _parts(block[name].text)
-            if name.startswith("arc"):  # RFC 8617 4.1.1: the instance goes before
-                first, *others = others or [""]
-            if first.strip().lower() == _AUTHSERV_ID:
-                return _methods(others)
+            value = block[name].value
+            if name.startswith("arc"):
+                value = _ARC_INSTANCE.sub(b"", value)
+            authserv_id, *results = _NEXT_LINE.split(value)
+            lines = len(results) > 1
+            if not lines:
+                authserv_id, *results = value.split(b";")
+            if authserv_id.strip().lower() == _AUTHSERV_ID:
+                return _methods(results, lines=lines)
     return None
 
 
-def _methods(parts: list[str]) -> dict[str, str]:
-    """Method to result (RFC 8601 2.2). Of several the one that counts: for SPF that of MAIL FROM, for DKIM any pass."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for part in parts:
-        method, _, rest = part.strip().partition("=")
-        result, _, properties = rest.strip().partition(" ")
-        found.setdefault(method.strip().lower(), []).append((_known(result), properties))
-    results = {}
-    for method, ways in found.items():
-        best = ways[0][0]
-        if method == "spf":
-            best = next((result for result, properties in ways if "smtp.mailfrom" in properties), best)
-        elif any(result == "pass" for result, _ in ways):
-            best = "pass"
-        results[method] = best
-    return results
+def _methods(results: list[bytes], *, lines: bool) -> dict[str, str]:
+    """Method to result (RFC 8601 2.2). *lines*: each is one line, and Cloudflare's."""
+    found: dict[str, list[bytes]] = {}
+    for result in results:
+        name, equals, rest = result.strip().partition(b"=")
+        if equals:
+            found.setdefault(name.strip().lower().decode("ascii", "replace"), []).append(rest)
+    known = {}
+    for method, rests in found.items():
+        words = [_known(rest) for rest in rests]
+        if lines and method == "dkim":  # one for each signature
+            known[method] = "pass" if "pass" in words else words[0]
+        elif lines and method == "spf":  # HELO's first, then MAIL FROM's
+            known[method] = words[-1]
+        else:
+            of_sender = [_known(rest) for rest in rests if b" smtp.mailfrom=" in rest] if method == "spf" else []
+            known[method] = min(of_sender or words, key=_RESULTS.index)
+    return known
 
 
-def _known(word: str) -> str:
-    word = word.strip().lower()
+def _known(rest: bytes) -> str:
+    """The result that *rest* begins with."""
+    word = re.split(rb"[\s;(]", rest.lstrip(), maxsplit=1)[0].decode("ascii", "replace").lower()
     return word if word in _RESULTS else UNKNOWN
-
-
-def _parts(text: str) -> list[str]:
-    """What stands between semicolons, without comments; a semicolon in a comment or in quotes parts nothing.
-
-    Comments quote the sender's addresses, so it is here that one could write
-    ``dmarc=pass`` for himself.
-    """
-    parts, depth, place = [""], 0, 0
-    while place < len(text):
-        letter = text[place]
-        quoted = _QUOTED.match(text, place) if letter == '"' and not depth else None
-        if quoted:
-            parts[-1] += quoted[0].replace(";", " ").replace("=", " ")
-            place = quoted.end()
-            continue
-        if letter == "\\" and depth:
-            place += 1
-        elif letter == "(":
-            depth += 1
-        elif letter == ")" and depth:
-            depth -= 1
-        elif letter == ";" and not depth:
-            parts.append("")
-        elif not depth:
-            parts[-1] += letter
-        place += 1
-    return parts

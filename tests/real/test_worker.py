@@ -272,12 +272,16 @@ _HOP += b"        for <alice@example.test>; Mon, 02 Mar 2026 10:00:00 +0000\r\n"
 _ARC = b'ARC-Seal: i=1; a=rsa-sha256; s=2024; d=cloudflare-email.net;\r\n\tb="x"\r\nReceived-SPF: pass\r\n'
 _MARK = b"X-CF-SpamH-Score: 0\r\n"
 _FORGED = _HOP.replace(b"203.0.113.7", b"192.0.2.66")
+_NAMED = _HOP.replace(b"mx.example.net", b"x (192.0.2.66) by cloudflare-email.net (unknown)")
 IPS = {
     "Cloudflare's lines": (_HOP + _ARC + _MARK + RAW, "203.0.113.7"),
     "Cloudflare's lines with LF": ((_HOP + _ARC + _MARK + RAW).replace(b"\r\n", b"\n"), "203.0.113.7"),
     "IPv6": (_HOP.replace(b"203.0.113.7", b"2001:db8::7") + _ARC + _MARK + RAW, "2001:db8::7"),
     "a name of the mark in lower case": (_HOP + _ARC + _MARK.lower() + RAW, "203.0.113.7"),
     "forged lines below": (_HOP + _ARC + _MARK + _FORGED + _MARK + RAW, "203.0.113.7"),
+    "all on one line": (_HOP.replace(b"\r\n        ", b" ") + _ARC + _MARK + RAW, "203.0.113.7"),
+    "a name with an address in it": (_NAMED + _ARC + _MARK + RAW, "203.0.113.7"),
+    "such a name, on one line": (_NAMED.replace(b"\r\n        ", b" ") + _ARC + _MARK + RAW, ""),
     "no such lines": (RAW, ""),
     "no mark": (_FORGED + _ARC + RAW, ""),
     "the line below the mark": (_MARK + _FORGED + RAW, ""),

@@ -4,6 +4,11 @@
 const ROOM_BEHIND = 16;
 // Cloudflare's own lines end with this one; below it the sender writes what he likes.
 const LAST_TRUSTED_LINE = /\nx-cf-spamh-score:/i;
+// The name before the address can be what the sender says of himself, with blanks and
+// brackets in it; but no line end. So where there is none, there must be no second "by".
+const RECEIVED = /^Received: from [^\r\n]+ \(([0-9a-f:.]{2,45})\)\r?\n[ \t]+by cloudflare-email\.net[ \t]/i;
+const RECEIVED_ON_ONE_LINE =
+  /^Received: from \S+ \(([0-9a-f:.]{2,45})\) by cloudflare-email\.net[ \t](?!.*by cloudflare-email\.net)/i;
 const TRUSTED_BYTES = 16384;
 
 // Not "latin1", which costs four times as much. What is not ASCII matters to nobody here.
@@ -81,7 +86,7 @@ export class Mail {
   get ip() {
     const top = decoder.decode(this.raw.subarray(0, TRUSTED_BYTES));
     const trusted = top.slice(0, top.search(LAST_TRUSTED_LINE) + 1);
-    return /^Received: from \S+ \(([0-9a-f:.]{2,45})\)\s+by cloudflare-email\.net\s/i.exec(trusted)?.[1] ?? null;
+    return (RECEIVED.exec(trusted) ?? RECEIVED_ON_ONE_LINE.exec(trusted))?.[1] ?? null;
   }
 }
 
