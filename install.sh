@@ -46,6 +46,37 @@ apt_install() {
         apt-get -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" </dev/null
 }
 
+# Packages with daemons, which start neither now nor when the machine does: the tests start
+# their own. In a subshell, for its trap.
+idle_packages() (
+    if [ "$(id -u)" -ne 0 ]; then packages "$@"; fi
+    policy=/usr/sbin/policy-rc.d
+    if ! [ -e $policy ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        trap 'exit 1' HUP INT TERM
+        # 101: forbidden (invoke-rc.d(8)).
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod 755 $policy
+    fi
+    # Without a configuration postfix never starts.
+    case " $* " in
+    *' postfix '*) echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections ;;
+    esac
+    # It comes with clamav-daemon, and would fetch hundreds of megabytes of signatures.
+    installed clamav-freshclam ||
+        echo 'clamav-freshclam clamav-freshclam/autoupdate_freshclam select manual' | debconf-set-selections
+    packages "$@"
+    for package; do
+        case $package in
+        clamav-daemon | nsd | spamd) quietly update-rc.d "$package" disable ;;
+        esac
+    done
+)
+
+installed() {
+    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
+}
+
 # Runs a command whose words matter only where it fails.
 quietly() {
     words=$("$@" 2>&1) || {
@@ -117,22 +148,13 @@ demo() {
 test_() {
     environment test --group test --group lint
     missing=
-    for package in postfix sasl2-bin libsasl2-modules shellcheck; do
-        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
-            missing="$missing $package"
+    for package in postfix sasl2-bin libsasl2-modules shellcheck spamassassin spamd spamc clamav-daemon nsd; do
+        installed "$package" || missing="$missing $package"
     done
     # By its command, since it also comes with Node's own packages.
     command -v npm >/dev/null || missing="$missing npm"
-    case $missing in
-    *postfix*)
-        # Without a configuration it is not started; the tests start their own.
-        if [ "$(id -u)" -eq 0 ]; then
-            echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
-        fi
-        ;;
-    esac
     # shellcheck disable=SC2086 # several words
-    if [ -n "$missing" ]; then packages $missing; fi
+    if [ -n "$missing" ]; then idle_packages $missing; fi
     (cd worker && simulator)
 
     .venv/bin/ruff check

@@ -23,6 +23,7 @@ from tests.real.clamd import Clamd
 from tests.real.house import ALICE, SENDER, RealHouse
 from tests.real.nameserver import DBL_TEST_ENTRY, IP_TEST_ENTRY, Nameserver
 from tests.real.spamd import Spamd
+from tests.sealing import KEY, key_files, seal
 
 ALL = ",".join(FILTERS)
 LISTED, UNLISTED = "192.0.2.9", "192.0.2.8"
@@ -140,6 +141,14 @@ class Judged:
 
     house: RealHouse
     settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.house.state_dir.mkdir(exist_ok=True)
+        self.settings["PRIVATE_KEY_FILE"] = str(key_files(self.house.state_dir, KEY)[0])
+
+    def put(self, name: str, raw: bytes, to: str = ALICE, sender: str = SENDER) -> None:
+        """Lays a sealed object under pending/: a plain one would be left alone for two seconds."""
+        self.house.r2.put(f"pending/{name}", seal(raw, {"to": to, "from": sender, "ip": None}))
 
     def pass_(self, **more: str) -> dict[str, Any]:
         return self.house.pass_(**{**self.settings, **more})

@@ -299,15 +299,13 @@ def test_a_subject_tag_is_put_on_once_even_if_the_mail_is_injected_twice(house: 
 def test_forged_lines_of_ours_are_renamed_on_request(house: House) -> None:
     forged = b"X-Spam-Flag: NO\r\nx-drain-verdict : deliver\r\n" + MAIL
     house.put("one", forged)
-    house.put("two", forged + b"2")
     house.sweep().run()
+    house.put("two", forged + b"2")
     house.sweep(STRIP_FORGED="true").run()
-    house.put("three", forged + b"3")
-    house.sweep(STRIP_FORGED="true").run()
-    plain, _, stripped = house.smtp.mailbox(ALICE)
+    plain, stripped = house.smtp.mailbox(ALICE)
     assert plain.endswith(b"\r\n" + forged)
     assert stripped.endswith(
-        b"X-Original-X-Spam-Flag: NO\r\nX-Original-x-drain-verdict : deliver\r\n" + MAIL + b"3\r\n"
+        b"X-Original-X-Spam-Flag: NO\r\nX-Original-x-drain-verdict : deliver\r\n" + MAIL + b"2\r\n"
     )
 
 
