@@ -2,10 +2,11 @@
 
 import argparse
 import importlib
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import drain
 from drain.errors import DrainError
@@ -39,8 +40,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         return os.EX_OK
 
 
+class _Parser(argparse.ArgumentParser):
+    """With the exit code of sysexits.h for wrong use."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="drain",
         description="Pulls mail out of an R2 bucket and hands it to the mail server at home.",
         epilog=_EXIT_CODES,
@@ -100,12 +109,19 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
 
 def _add_filter(command: argparse.ArgumentParser) -> None:
     _with_json(command).add_argument(
-        "file", metavar="FILE", help="a mail, or an object as it lies in the bucket; - for standard input"
+        "file", metavar="FILE|NAME", help="a mail, or an object, as a file or in the bucket; - for standard input"
     )
     command.add_argument("--filters", metavar="NAMES", default="", help="these, in place of FILTERS")
     command.add_argument("--to", metavar="ADDRESS", default="", help="the envelope's recipient")
     command.add_argument("--from", metavar="ADDRESS", dest="sender", default="", help="the envelope's sender")
-    command.add_argument("--ip", metavar="ADDRESS", default="", help="what handed it over, if the mail does not say")
+    command.add_argument(
+        "--ip", metavar="ADDRESS", type=_ip, default="", help="what handed it over, if the mail does not say"
+    )
+
+
+def _ip(text: str) -> str:
+    """An IP address, for argparse."""
+    return str(ipaddress.ip_address(text))
 
 
 def _add(commands: Any, name: str, command: str, words: str) -> argparse.ArgumentParser:

@@ -131,6 +131,15 @@ class Ledger:
             if undecided:
                 db.execute("UPDATE mail SET undecided = undecided + 1 WHERE identity = ?", (mail.identity,))
 
+    def wake(self, reason: str, identity: str = "") -> int:
+        """Makes due what is deferred for that reason, all of it or one mail; how many."""
+        with self._db.writing() as db:
+            return db.execute(
+                "UPDATE mail SET next_attempt_at = NULL WHERE state = 'deferred' AND reason = ?"
+                " AND identity = coalesce(nullif(?, ''), identity)",
+                (reason, identity),
+            ).rowcount
+
     def unknown(self, identity: str, words: str, next_attempt_at: float, now: float) -> None:
         """The connection broke between the final dot and its reply: stays ``injecting`` until then."""
         self._failed(identity, "no-reply", words, next_attempt_at, now)

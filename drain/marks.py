@@ -151,9 +151,10 @@ def _verdict(judgement: Judgement) -> str:
         verdict = answer.verdict
         said = [verdict.action.word] if verdict.action else []
         said += [_points(verdict.score)] if verdict.score is not None else []
+        answered = f"{answer.filter}={' '.join(said)}" if said else answer.filter
         words = verdict.reason or (verdict.evidence[0] if verdict.evidence else "")
         comment = f" ({_NOT_IN_COMMENT.sub('_', words[:_LONGEST_COMMENT])})" if words else ""
-        parts.append(f"{answer.filter}={' '.join(said) or 'none'}{comment}")
+        parts.append(f"{answered}{', incomplete' if answer.failure else ''}{comment}")
     return "; ".join(parts)
 
 
@@ -165,7 +166,8 @@ def _tests(judgement: Judgement) -> list[str]:
             rules = [rule[:_LONGEST_NAME] for rule in verdict.evidence]
             names += [rule for rule in rules if rule and not _NOT_IN_TEST.search(rule)]
         elif verdict.score or verdict.action:
-            names.append(_NOT_IN_TEST.sub("_", f"DRAIN_{name}_{verdict.code}".upper()[:_LONGEST_NAME]))
+            code = verdict.code if verdict.code.startswith(name) else f"{name}_{verdict.code}"
+            names.append(_NOT_IN_TEST.sub("_", f"DRAIN_{code}".upper()[:_LONGEST_NAME]))
     return names
 
 

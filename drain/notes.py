@@ -1,5 +1,11 @@
 """What drain remembers beside the mails: keys that are proven, what was spent, what a person was told."""
 
+import datetime
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from drain.database import Database
 
 _DAY_SECONDS = 86400
@@ -28,14 +34,18 @@ class Notes:
         self._set(name, str(now))
         return True
 
-    def spend(self, name: str, month: str, most: int) -> bool:
-        """Takes one of *most* in that month ("2026-11"); False if none is left. On the disk before it is used."""
+    def spent(self, name: str, month: str) -> int:
+        """How much of a budget is spent in that month ("2026-11")."""
+        noted, _, number = self._get(f"spent {name}").partition(" ")
+        return int(number) if noted == month else 0
+
+    def spend(self, name: str, month: str, number: int, most: int) -> bool:
+        """Spends *number* more (or, below 0, less); False if that would be more than *most*. On the disk before it is used."""
         with self._db.writing():
-            noted, _, number = self._get(f"spent {name}").partition(" ")
-            spent = int(number) if noted == month else 0
-            if spent >= most:
+            spent = self.spent(name, month) + number
+            if spent > most:
                 return False
-            self._set(f"spent {name}", f"{month} {spent + 1}")
+            self._set(f"spent {name}", f"{month} {max(spent, 0)}")
             return True
 
     def told(self, what: str) -> str:
@@ -54,3 +64,23 @@ class Notes:
     def _set(self, name: str, value: str) -> None:
         with self._db.writing() as db:
             db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
+
+
+@dataclass(frozen=True)
+class Purse:
+    """Budgets in calls a month (of UTC), on the disk."""
+
+    notes: Notes
+    clock: Callable[[], float] = time.time
+
+    def spend(self, name: str, most: int) -> bool:
+        """Takes one of *most* calls of this month; False if none is left."""
+        return self.notes.spend(name, self._month, 1, most)
+
+    def refund(self, name: str) -> None:
+        """Gives one back."""
+        self.notes.spend(name, self._month, -1, sys.maxsize)
+
+    @property
+    def _month(self) -> str:
+        return datetime.datetime.fromtimestamp(self.clock(), datetime.UTC).strftime("%Y-%m")

@@ -5,6 +5,7 @@ identity in its name, stands beside it.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from drain.bucket import Bucket, ListedObject
@@ -17,6 +18,10 @@ from drain.verdicts import Kept
 
 _IDENTITY = re.compile("^([0-9a-f]{64})-")
 _SHORTEST_ID = 4
+# Whoever releases all means false alarms, not these; each can be released by its id, or by its reason.
+DANGEROUS = frozenset({"virus", "wrong-token", "not-sealed"})
+# Nothing in these can be delivered.
+NO_MAIL = frozenset({"damaged", "empty", "not-mail", "unknown-version"})
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class Entry:
     def id(self) -> str:
         """What a person calls it by: the beginning of its identity, or the whole name of its object."""
         return self.identity[:12] or self.listed.key
+
+    @property
+    def reason(self) -> str:
+        """The code; "" where the ledger does not know it."""
+        return (self.row.reason or "") if self.row else ""
 
     @property
     def set_aside_at(self) -> float:
@@ -69,6 +79,19 @@ class Quarantine:
         if not exact and len({entry.identity or entry.listed.key for entry in found}) > 1:
             raise NoInput(f"{word} could be any of {len(found)} mails.", "Give more of its id.")
         return exact or found
+
+    def because_of(self, reason: str) -> list[Entry]:
+        """Those set aside for a reason.
+
+        Raises:
+            NoInput: there is none.
+        """
+        entries = self.entries()
+        found = [entry for entry in entries if entry.reason == reason]
+        if not found:
+            there = ", ".join(f"{number} {code or 'unknown'}" for code, number in _counted(entries).items())
+            raise NoInput(f"Nothing is in quarantine for the reason {reason}.", f"There is: {there or 'nothing'}.")
+        return found
 
     def verdicts(self, entry: Entry) -> list[Kept]:
         """What the filters said of it."""
@@ -113,3 +136,14 @@ class Quarantine:
         points = [kept.verdict.score for kept in self.ledger.verdicts.of(identity).values()] if row else []
         known = [score for score in points if score is not None]
         return Entry(listed, identity, row, sum(known) if known else None)
+
+
+def _counted(entries: list[Entry]) -> Counter[str]:
+    return Counter(entry.reason for entry in entries)
+
+
+def left_by_all(entries: list[Entry]) -> tuple[list[Entry], str]:
+    """What releasing all releases, and what it leaves, in words ("" for nothing)."""
+    chosen = [entry for entry in entries if entry.reason and entry.reason not in DANGEROUS | NO_MAIL]
+    left = _counted([entry for entry in entries if entry not in chosen])
+    return chosen, ", ".join(f"{number} {code or 'unknown'}" for code, number in left.items())

@@ -139,6 +139,7 @@ class Service:
             listed=summary.listed,
             **counts,
             left=summary.left or None,
+            waiting_for=", ".join(f"{number} {reason}" for reason, number in summary.waiting.items()) or None,
             missing=summary.missing or None,
             seconds=round(summary.seconds, 3),
             stopped=summary.stopped or None,

@@ -4,6 +4,7 @@ A parser takes the text that somebody wrote and gives the value, or raises
 `ValueError` with what would be right ("a whole number from 1 to 64").
 """
 
+import difflib
 import ipaddress
 import re
 import urllib.parse
@@ -240,7 +241,9 @@ def some_of(*known: str) -> Callable[[str], tuple[str, ...]]:
         if names == ("none",):
             return ()
         if len(set(names)) < len(names) or set(names) - set(known):
-            raise ValueError(f"some of {', '.join(known)}, each once, with commas between; or none")
+            near = [match for name in names for match in difflib.get_close_matches(name, known, n=1) if match != name]
+            meant = f" (is it {near[0]}?)" if near else ""
+            raise ValueError(f"some of {', '.join(known)}, each once, with commas between; or none{meant}")
         return names
 
     return parse
@@ -250,16 +253,17 @@ def each(defaults: Mapping[str, str], parse: Callable[[str], Any]) -> Callable[[
     """A value for each of a few names: ``name=value`` with commas between, or one value for all of them."""
 
     def parse_each(value: str) -> Mapping[str, Any]:
-        texts = dict(defaults)
+        texts, said = dict(defaults), dict[str, str]()
         parts = [part.strip() for part in value.split(",") if part.strip()]
         if len(parts) == 1 and "=" not in parts[0]:
             texts = dict.fromkeys(defaults, parts[0])
             parts = []
         for part in parts:
             name, sign, text = (piece.strip() for piece in part.partition("="))
-            if not sign or name.lower() not in defaults:
-                raise ValueError(f"name=value with commas between, and names among {', '.join(defaults)}")
-            texts[name.lower()] = text
+            if not sign or name.lower() not in defaults or name.lower() in said:
+                raise ValueError(f"name=value with commas between, each name once, among {', '.join(defaults)}")
+            said[name.lower()] = text
+        texts.update(said)
         return {name: parse(text) for name, text in texts.items()}
 
     return parse_each
@@ -325,12 +329,12 @@ def _host_and_port(place: str) -> tuple[str, str | None]:
 
 def private_url(value: str) -> str:
     """An address on the web that may see mail: ``https://``, or ``http://`` in one's own network."""
-    address = url(value)
-    if not address:
+    if not value:
         return ""
+    address = value.rstrip("/")
     parts = urllib.parse.urlsplit(address)
     host = parts.hostname or ""
-    if not host or (parts.scheme == "http" and not is_private(host)):
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_private(host))):
         raise ValueError("an address beginning with https:// (http:// is for this machine and your own network)")
     if "@" in parts.netloc:
         raise ValueError("an address without a user and a password in it")

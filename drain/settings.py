@@ -120,7 +120,7 @@ class Config:
     )
     filter_fail_open: tuple[str, ...] = setting(
         some_of(*FILTERS),
-        "Filters whose failure lets mail through without their verdict; for the others it waits. `none`: all wait.",
+        "All filters whose failure lets mail through without their verdict; for the others it waits. `none`: for all.",
         default="dnsbl,ai",
     )
     filter_timeout: Mapping[str, float] = setting(
@@ -141,11 +141,14 @@ class Config:
         default="false",
     )
     spam_tag_score: float = setting(number(0.1), "From so many points on a mail is tagged as spam.", default="5")
-    spam_quarantine_score: float = setting(number(0.1), "From so many on it goes to quarantine.", default="15")
+    spam_quarantine_score: float = setting(
+        number(0.1), "From so many on it goes to quarantine; 100000 is never.", default="15"
+    )
     spam_subject_tag: str = setting(tag, "What is put in front of the Subject of spam, for instance `[SPAM]`.")
     spam_rcpt: str = setting(
         text,
-        "Where spam goes: a mailbox of yours, or `+junk` for `<mailbox>+junk`. Default: to its own mailbox, tagged.",
+        "Where spam goes: a mailbox of yours, or `+junk` for `<mailbox>+junk`. Default: to its own mailbox, tagged; but "
+        "`junk` in AUTH_FAIL_ACTION means `+junk`.",
     )
     exchange_headers: bool = setting(
         yes_no, "Adds Exchange's headers with the spam confidence level (SCL).", default="false"
@@ -237,8 +240,12 @@ class Config:
     @property
     def spam_mailbox(self) -> str:
         """Where spam goes: a full address, ``+junk``, or "" for its own mailbox."""
-        if not self.spam_rcpt or self.spam_rcpt.lower() == "+junk" or "@" in self.spam_rcpt:
-            return self.spam_rcpt.lower() if self.spam_rcpt.startswith("+") else self.spam_rcpt
+        if self.spam_rcpt.lower() in ("", "none"):
+            return ""
+        if self.spam_rcpt.lower() == "+junk":
+            return "+junk"
+        if "@" in self.spam_rcpt:
+            return self.spam_rcpt
         return f"{self.spam_rcpt}@{self.mail_domain[0]}"
 
     @property

@@ -170,17 +170,24 @@ def judgement(judged: Judgement, lines: bytes) -> str:
     shown = []
     for answer in judged.answers:
         verdict = answer.verdict
-        said = [] if verdict is None else [verdict.action.word] if verdict.action else ["nothing"]
+        said = [verdict.action.word] if verdict is not None and verdict.action else []
         if verdict is not None and verdict.score is not None:
             said.append(f"{verdict.score:.1f} points")
+        if verdict is None:
+            said.append("FAILED")
         reason = f": {verdict.reason}" if verdict is not None and verdict.reason else ""
-        shown.append(f"{answer.filter}  {', '.join(said) or 'FAILED'}{reason}  ({answer.seconds * 1000:.1f} ms)")
+        answered = f"{', '.join(said)}{reason}" if said else "asks for nothing"
+        shown.append(f"{answer.filter}  {answered}  ({answer.seconds * 1000:.1f} ms)")
         shown += [f"    {line}" for line in (verdict.evidence if verdict is not None else ())]
         shown += [f"    {answer.failure}"] if answer.failure else []
     becomes = judged.in_words or "deliver"
     if judged.failed:
         becomes = f"it waits for {judged.failed}, which FILTER_FAIL_OPEN does not name"
-    shown += [f"=> {becomes}", *lines.decode("ascii").splitlines()]
+    elif judged.worst.action > judged.action:
+        becomes += " (nothing is discarded without ALLOW_DISCARD=true)"
+    shown.append(f"=> {becomes}")
+    if not judged.failed and not judged.action.settles:
+        shown += lines.decode("ascii").splitlines()
     return "\n".join(clean(line, limit=1000) for line in shown)
 
 

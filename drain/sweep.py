@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from drain.inject import Session
 from drain.ledger import Ledger, Version, version_of
 from drain.log import Log
 from drain.marks import Marks
+from drain.notes import Purse
 from drain.opener import Opener
 from drain.outcome import Outcome, Result, Step
 from drain.routing import Router
@@ -56,10 +57,24 @@ class Summary:
     missing: int = 0
     asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine, but for filters'
     keyless: Counter[str] = field(default_factory=Counter)  # what was seen to have no key, in words
+    waiting: Counter[str] = field(default_factory=Counter)  # what deferred mail waits for
+    woken: int = 0  # of these, what is due after all
+    no_junk_mailbox: bool | None = None  # whether SPAM_RCPT was refused; None: not asked for
     bugs: int = 0
     stopped: bool = False
     seconds: float = 0.0
     error: DrainError | None = None
+
+    def after(self, first: "Summary") -> "Summary":
+        """Both as one, where the second looked again at what waited in the first."""
+        for name in ("outcomes", "asided", "keyless"):
+            getattr(self, name).update(getattr(first, name))
+        self.outcomes[Outcome.WAITING] -= first.outcomes[Outcome.WAITING]
+        self.listed += first.listed - first.outcomes[Outcome.WAITING]
+        self.missing += first.missing
+        self.bugs += first.bugs
+        self.seconds += first.seconds
+        return self
 
     @property
     def progressed(self) -> bool:
@@ -107,7 +122,14 @@ class Sweep:
     _no_key: dict[ListedObject, NoKey] = field(default_factory=dict)
 
     def run(self) -> Summary:
-        """Makes one pass. What ends it early is in the summary's ``error``, not raised."""
+        """Makes one pass, or two if the first finds that what mail waited for works again.
+
+        What ends it early is in the summary's ``error``, not raised.
+        """
+        summary = self._run()
+        return self._run().after(summary) if summary.woken and not self.stop.is_set() else summary
+
+    def _run(self) -> Summary:
         summary = Summary()
         begun = time.monotonic()
         try:
@@ -163,22 +185,25 @@ class Sweep:
                     self._no_key.pop(version, None)
                 self._account_for(unseen, ledger, summary)
             ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
+            if complete:
+                summary.woken = self._wake(work.canaries, delivery.chain, ledger)
             self._unfinished = bool(ledger.unfinished())
             summary.error = work.error or (None if summary.progressed else work.refused)
             self._report(summary, delivery.chain, ledger)
 
+    @staticmethod
+    def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:
+        """Makes due what waited for a filter that one of its mails has passed by now; how many."""
+        closed = {f"filter-{name}" for name in chain.troubles.keys() - chain.fail_open}
+        return sum(ledger.wake(reason) for reason in canaries - closed)
+
     def _delivery(self, ledger: Ledger, sessions: Sessions) -> Delivery:
         ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock)
-
-        def spend(name: str, most: int) -> bool:
-            month = datetime.datetime.fromtimestamp(self.clock(), datetime.UTC).strftime("%Y-%m")
-            return ledger.notes.spend(name, month, most)
-
         return Delivery(
             bucket=self.bucket,
             ledger=ledger,
             opener=self.opener,
-            chain=self.policy.chain(spend, self.stop.is_set),
+            chain=self.policy.chain(Purse(ledger.notes, self.clock), self.stop.is_set),
             marks=self.marks,
             router=self.router,
             handover=Handover(sessions, ledger, ends, self.log, self.step, self.clock),
@@ -216,15 +241,21 @@ class Sweep:
             waits = "Such mail waits in the bucket."
             self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
         for name in chain.answered - chain.troubles.keys():
-            if ledger.notes.told(f"filter {name}"):
-                ledger.notes.tell(f"filter {name}", "")
-                self.log.notice("filter", filter=name, message="It works again.")
+            self._tell(ledger, "filter", name, "")
         for name, words in chain.troubles.items():
-            # Once until it is over: words can differ from mail to mail.
-            if not ledger.notes.told(f"filter {name}"):
-                ledger.notes.tell(f"filter {name}", words)
-                means = "Mail goes on without it." if name in chain.fail_open else "Mail waits for it."
-                self.log.alert("filter", filter=name, message=f"{words} {means}")
+            means = "Mail goes on without it." if name in chain.fail_open else "Mail waits for it."
+            self._tell(ledger, "filter", name, f"{words} {means}")
+        if summary.no_junk_mailbox is not None:
+            words = "The mail server has no such mailbox; spam goes to its own, tagged."
+            self._tell(ledger, "junk", self.router.junk, words if summary.no_junk_mailbox else "")
+
+    def _tell(self, ledger: Ledger, event: str, name: str, words: str) -> None:
+        """Once until it is over, however the words change; and once when it is ("")."""
+        told = ledger.notes.told(f"{event} {name}")
+        if bool(told) is not bool(words):
+            ledger.notes.tell(f"{event} {name}", words)
+            say = self.log.alert if words else self.log.notice
+            say(event, message=words or "It works again.", **{event: name})
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
@@ -278,6 +309,8 @@ class _Pass:
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
         self._connected = False
+        # Reasons of which one mail is tried before it is due.
+        self.canaries: set[str] = set()
         self.error: DrainError | None = None
         self.refused: BucketRefused | None = None
 
@@ -318,8 +351,9 @@ class _Pass:
                 unseen.pop(version_of(listed), None)
                 forgotten.discard(listed)
                 row = self._delivery.ledger.find_by_object(listed)
-                if row is not None and self._delivery.not_due(row):
-                    self._count(Result(Outcome.WAITING, listed.key, row.recipient, words=row.words or ""))
+                if row is not None and self._delivery.not_due(row) and not self._is_canary(row):
+                    why, words = row.reason or "", row.words or ""
+                    self._count(Result(Outcome.WAITING, listed.key, row.recipient, why=why, words=words))
                     continue
                 if not self._connected:
                     self._delivery.handover.sessions.open()
@@ -328,6 +362,17 @@ class _Pass:
                 if not crew.submit((listed, row), listed.size):
                     return False
         return True
+
+    def _is_canary(self, row: Row) -> bool:
+        """Of the mails that wait for a filter one is tried in each pass: so it is found out when the filter is mended.
+
+        The wait is for the others, which would each be fetched for nothing.
+        """
+        reason = row.reason or ""
+        if row.state is not State.DEFERRED or not reason.startswith("filter-") or reason in self.canaries:
+            return False
+        self.canaries.add(reason)
+        return self._delivery.ledger.wake(reason, row.identity) == 1
 
     def _halted(self) -> bool:
         return self.error is not None or self._sweep.stop.is_set()
@@ -357,6 +402,10 @@ class _Pass:
             self._summary.outcomes[result.outcome] += 1
             if result.outcome is Outcome.QUARANTINED and not result.verdict:
                 self._summary.asided[result.why] += 1
+            if result.outcome is Outcome.WAITING and result.why:
+                self._summary.waiting[result.why] += 1
+            if result.outcome is Outcome.DELIVERED and self._sweep.router.junk and result.verdict.startswith("junk"):
+                self._summary.no_junk_mailbox = result.why != "junk"
             if result.outcome is Outcome.NO_KEY and result.words:
                 self._summary.keyless[result.words] += 1
         self._sweep.on_result(result)

@@ -203,6 +203,28 @@ def test_a_service_that_answers_nonsense_to_a_mail_is_asked_for_the_next() -> No
     assert len(odd.asked) == 10
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_a_service_that_takes_its_time_to_say_nothing_is_as_good_as_down(
+    half: bool,  # noqa: FBT001 (a case)
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from drain.filters import chain as module
+
+    monkeypatch.setattr(module, "_SLOW_SECONDS", 0.02)
+
+    def slow() -> Verdict:
+        time.sleep(0.03)
+        if half:
+            return Verdict(1.0, incomplete="One list does not answer.")
+        raise FilterFailed("Nonsense.", down=False)
+
+    late = Says("dnsbl", slow)
+    chain = Chain([late], RULES)
+    for _ in range(10):
+        chain.judge(INBOUND, {})
+    assert len(late.asked) == 3
+
+
 def test_failures_have_to_come_in_a_row() -> None:
     answers = [FilterFailed("away"), FilterFailed("away"), None] * 10
 

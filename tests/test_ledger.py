@@ -1,4 +1,5 @@
 import contextlib
+import datetime
 import sqlite3
 import stat
 import threading
@@ -13,6 +14,7 @@ from drain.errors import ConfigError, LedgerUnavailable
 from drain.filters.verdict import Action, Verdict
 from drain.ledger import SCHEMA_VERSION, Ledger, version_of
 from drain.mail import Mail
+from drain.notes import Purse
 from drain.state import State
 from drain.verdicts import Kept
 from tests.support import LONG_AGO
@@ -340,17 +342,29 @@ def test_pruning_forgets_verdicts_with_their_mails_and_after_their_time(ledger: 
 
 
 def test_a_budget_is_for_a_month_and_is_counted_on_the_disk(path: Path, ledger: Ledger) -> None:
-    assert [ledger.notes.spend("ai", "2026-11", 3) for _ in range(2)] == [True, True]
+    now = [datetime.datetime(2026, 11, 30, 23, 59, tzinfo=datetime.UTC).timestamp()]
+    purse = Purse(ledger.notes, lambda: now[0])
+    assert [purse.spend("ai", 3) for _ in range(2)] == [True, True]
     ledger = again(path, ledger)
-    assert [ledger.notes.spend("ai", "2026-11", 3) for _ in range(3)] == [True, False, False]
-    assert ledger.notes.spend("other", "2026-11", 3)
-    assert ledger.notes.spend("ai", "2026-12", 3)
-    assert not ledger.notes.spend("ai", "2026-12", 0)
+    purse = Purse(ledger.notes, lambda: now[0])
+    assert [purse.spend("ai", 3) for _ in range(3)] == [True, False, False]
+    assert purse.spend("other", 3)
+    purse.refund("ai")
+    assert [purse.spend("ai", 3) for _ in range(2)] == [True, False]
+    now[0] += 60
+    assert purse.spend("ai", 3), "another month"
+    assert not purse.spend("ai", 0)
+
+
+def test_a_budget_cannot_be_refunded_below_nothing(ledger: Ledger) -> None:
+    purse = Purse(ledger.notes)
+    purse.refund("ai")
+    assert [purse.spend("ai", 1) for _ in range(2)] == [True, False]
 
 
 def test_a_budget_is_not_overspent_by_threads_that_come_at_once(ledger: Ledger) -> None:
     with ThreadPoolExecutor(16) as pool:
-        taken = list(pool.map(lambda _: ledger.notes.spend("ai", "2026-11", 20), range(100)))
+        taken = list(pool.map(lambda _: Purse(ledger.notes).spend("ai", 20), range(100)))
     assert sum(taken) == 20
 
 

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,9 @@ from drain import assembly, config as configuration, envfile, keygen as keys, sh
 from drain.errors import NoInput, NotMail
 from drain.settings import Config
 from drain.text import clean
+
+# As the log and `drain quarantine list` have it.
+_ID = re.compile("[0-9a-f]{8,64}")
 
 
 def keygen(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -26,13 +30,7 @@ def keygen(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def open_(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """The mail in one object, on standard output."""
-    path = Path(arguments.object)
-    try:
-        is_file = path.is_file()
-    except OSError:  # a key can be longer than any file's name
-        is_file = False
-    config, _ = configuration.load(environ, complete=not is_file)
-    body, metadata = from_file(path) if is_file else _from_bucket(arguments.object, config)
+    config, body, metadata = read(arguments.object, environ)
     opener = assembly.opener(config)
     try:
         # A person in doubt may see what drain would not believe.
@@ -49,7 +47,24 @@ def open_(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return os.EX_OK
 
 
-def from_file(path: Path) -> tuple[bytes, Mapping[str, str]]:
+def read(name: str, environ: Mapping[str, str]) -> tuple[Config, bytes, Mapping[str, str]]:
+    """The settings, and the bytes and metadata of a file or, where there is none of that name, of an object.
+
+    A file needs none of the settings that the bucket needs, and has no metadata.
+
+    Raises:
+        NoInput: there is neither.
+    """
+    path = Path(name)
+    try:
+        is_file = path.is_file()
+    except OSError:  # a key can be longer than any file's name
+        is_file = False
+    config, _ = configuration.load(environ, complete=not is_file)
+    return config, *(_from_file(path) if is_file else _from_bucket(name, config))
+
+
+def _from_file(path: Path) -> tuple[bytes, Mapping[str, str]]:
     """An object's bytes; a file has no metadata."""
     try:
         return path.read_bytes(), {}
@@ -65,6 +80,9 @@ def _from_bucket(key: str, config: Config) -> tuple[bytes, Mapping[str, str]]:
     except UnicodeEncodeError:
         raise NoInput("The name is not UTF-8, and no object's name is anything else.") from None
     listed = bucket.find(key)
+    if listed is None and _ID.fullmatch(key):
+        moved = (config.quarantine_prefix, config.processed_prefix)
+        listed = next((found for prefix in moved if (found := bucket.find(prefix + key)) is not None), None)
     fetched = None if listed is None else bucket.get(listed)
     if fetched is None:
         raise NoInput(f"There is neither a file {key} here nor an object of that name in bucket {config.r2_bucket}.")

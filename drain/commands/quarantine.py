@@ -14,12 +14,13 @@ from drain import assembly, show
 from drain.commands.common import LOCK_WAIT_SECONDS, begin, exit_code, locked_ledger
 from drain.errors import DrainError
 from drain.ledger import Ledger
-from drain.quarantine import Entry, Quarantine
+from drain.quarantine import Entry, Quarantine, left_by_all
 from drain.settings import Config
 from drain.state import Row, State
 from drain.text import clean
 from drain.verdicts import Kept
 
+_FEW = 10
 _ENDS = {
     State.SETTLED: "delivered",
     State.DELIVERED: "delivered",
@@ -32,7 +33,7 @@ def list_(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """What is in quarantine."""
     config, _ = begin(arguments, environ)
     with _reading(config) as quarantine:
-        entries = _chosen(quarantine, arguments) if arguments.reason else quarantine.entries()
+        entries = quarantine.because_of(arguments.reason) if arguments.reason else quarantine.entries()
     if arguments.json:
         for entry in entries:
             print(json.dumps(_as_json(entry)))
@@ -67,7 +68,13 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     released: dict[str, str] = {}
     with locked_ledger(config, log) as ledger:
         quarantine = _quarantine(config, ledger)
-        for entry in _chosen(quarantine, arguments):
+        entries = _chosen(quarantine, arguments)
+        if arguments.all:
+            entries, left = left_by_all(entries)
+            if left:
+                words = f"Left where they are: {left}. Release these by id or --reason, after a look."
+                print(f"drain: {clean(words)}", file=sys.stderr)
+        for entry in entries:
             try:
                 released[quarantine.release(entry, time.time())] = entry.id
             except DrainError as error:
@@ -90,9 +97,12 @@ def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with locked_ledger(config, log) as ledger:
         quarantine = _quarantine(config, ledger)
         entries = _chosen(quarantine, arguments)
-        if not arguments.yes and not _sure(entries):
-            print("drain: Nothing was deleted; --yes says that it should be.", file=sys.stderr)
+        if not arguments.yes and not sys.stdin.isatty():
+            print("drain: Nothing was deleted: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
             return os.EX_USAGE
+        if not arguments.yes and not _sure(entries):
+            print("Nothing was deleted.")
+            return os.EX_OK
         for entry in entries:
             quarantine.delete(entry, time.time())
             _tell(arguments, {"id": entry.id, "state": "deleted"}, sys.stdout)
@@ -115,16 +125,15 @@ def _reading(config: Config) -> Iterator[Quarantine]:
 
 def _chosen(quarantine: Quarantine, arguments: argparse.Namespace) -> list[Entry]:
     if arguments.reason:
-        entries = quarantine.entries()
-        return [entry for entry in entries if entry.row is not None and entry.row.reason == arguments.reason]
+        return quarantine.because_of(arguments.reason)
     if arguments.all:
         return quarantine.entries()
     return [entry for word in arguments.id for entry in quarantine.find(word)]
 
 
 def _sure(entries: list[Entry]) -> bool:
-    if not sys.stdin.isatty():
-        return False
+    if len(entries) <= _FEW:
+        show.quarantine(entries, sys.stdout)
     print(f"Delete {len(entries)} mail{'s' * (len(entries) != 1)} for good? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -21,6 +21,7 @@ from drain.filters.verdict import Action, FilterFailed, Verdict
 # After so many failures in a row of a service it is not asked again in this pass:
 # the rest of a long backlog would only wait for time-outs.
 _FAILURES_IN_A_ROW = 3
+_SLOW_SECONDS = 1.0
 _TICK_SECONDS = 0.2
 
 
@@ -57,9 +58,10 @@ class Judgement:
 
     @property
     def in_words(self) -> str:
-        """``tag, 7.3 points``; "" where there is nothing to say."""
-        points = [] if self.score is None else [f"{self.score:.1f} points"]
-        return ", ".join([self.action.word, *points]) if self.action else ", ".join(points)
+        """``tag, 7.3 points``; "" where nothing was found and nobody gives points."""
+        if self.score is None:
+            return self.action.word if self.action else ""
+        return f"{self.action.word if self.action else 'deliver'}, {self.score:.1f} points"
 
     @property
     def worst(self) -> Verdict:
@@ -107,13 +109,15 @@ def total(verdicts: Sequence[Verdict]) -> float | None:
 class Chain:
     """The filters of one pass; `judge` may be called from several threads.
 
-    *spend* takes one call of a filter's budget, and says whether there was one.
+    *spend* takes one call of a filter's budget, and says whether there was one;
+    *refund* gives it back.
     """
 
     filters: Sequence[Filter]
     rules: Rules
     fail_open: frozenset[str] = frozenset()
     spend: Callable[[str], bool] = lambda name: True
+    refund: Callable[[str], None] = lambda name: None
     stopping: Callable[[], bool] = lambda: False
     # Of this pass: the words of each filter's last failure, and who gave an answer.
     troubles: dict[str, str] = field(default_factory=dict)
@@ -154,26 +158,27 @@ class Chain:
         if kept is not None and kept[0] == settings:
             return Answer(asked.name, settings, kept[1], kept=True)
         begun = time.monotonic()
-        verdict, failure = None, ""
+        verdict, failure, down = None, "", False
         try:
             verdict = self._checked(asked, inbound)
             failure = verdict.incomplete
         except FilterFailed as error:
-            failure = str(error)
-            self._failed(asked.name, down=error.down)
+            failure, down = str(error), error.down
         except Stopping:
             raise
         except Exception as error:  # noqa: BLE001 (a bug of a filter's must not lose or hold up a mail in another way)
             failure = f"{asked.name} has a bug: {type(error).__name__}. Please report it."
-        else:
-            self._in_a_row[asked.name] = 0
+        seconds = time.monotonic() - begun
         with self._lock:
             if failure:
                 self.troubles.setdefault(asked.name, failure)
+                # Whoever takes his time to say nothing is as good as down.
+                down = down or seconds >= _SLOW_SECONDS
             else:
                 self.answered.add(asked.name)
+            self._in_a_row[asked.name] = self._in_a_row.get(asked.name, 0) + 1 if down else 0
         costs = asked.timeout_seconds > 0 and verdict is not None and not failure
-        return Answer(asked.name, settings, verdict, failure, time.monotonic() - begun, costs=costs)
+        return Answer(asked.name, settings, verdict, failure, seconds, costs=costs)
 
     def _checked(self, asked: Filter, inbound: Inbound) -> Verdict:
         if not asked.timeout_seconds:
@@ -181,8 +186,14 @@ class Chain:
         if self._in_a_row.get(asked.name, 0) >= _FAILURES_IN_A_ROW:
             raise FilterFailed(self.troubles.get(asked.name, f"{asked.name} failed several times in a row."))
         if not self.spend(asked.name):
-            raise FilterFailed(f"{asked.name} has used up its calls of this month.", "Raise AI_MONTHLY_CALLS.")
-        return self._in_time(asked, inbound)
+            words = f"{asked.name} has used up its calls of this month; it is asked again from the first of the next."
+            raise FilterFailed(words, "AI_MONTHLY_CALLS gives it more.")
+        try:
+            return self._in_time(asked, inbound)
+        except FilterFailed as error:
+            if not error.asked:
+                self.refund(asked.name)
+            raise
 
     def _in_time(self, asked: Filter, inbound: Inbound) -> Verdict:
         """The check on a thread of its own, which is left behind when its time is over."""
@@ -210,10 +221,6 @@ class Chain:
             if isinstance(answer, Exception):
                 raise answer
             return answer
-
-    def _failed(self, name: str, *, down: bool) -> None:
-        with self._lock:
-            self._in_a_row[name] = self._in_a_row.get(name, 0) + 1 if down else 0
 
 
 def fingerprint(asked: Filter) -> str:

@@ -51,7 +51,7 @@ class ClamAv:
         raw = inbound.mail.raw
         answer = self._asked(_stream(raw))
         if answer == "stream: OK":
-            return Verdict()
+            return Verdict(evidence=("no virus",))
         if found := _FOUND.fullmatch(answer):
             return Verdict(
                 action=Action.QUARANTINE,

@@ -65,7 +65,7 @@ class Decision:
 def _verdict(answer: dict[str, Any]) -> Verdict:
     decision = answer.get("decision")
     if decision == "allow":
-        return Verdict()
+        return Verdict(evidence=("allow",))
     reason, message = _words(answer.get("reason")), _words(answer.get("message"))
     words = ": ".join(part for part in (reason, message) if part)[:_SHOWN]
     evidence = tuple(f"{name}: {part}" for name, part in (("reason", reason), ("message", message)) if part)

@@ -96,7 +96,9 @@ def _block(header: Header) -> tuple[dict[str, Field], str]:
         name = field.name.lower()
         # Nothing between: a line that is no field would be none of Cloudflare's.
         if name not in _ORDER or _ORDER.index(name) < rank or field.start != place:
-            return {}, f"{field.name} stands where Cloudflare's block should be"
+            if not block:
+                return {}, f"there are no lines of Cloudflare's on top, where {field.name} stands"
+            return {}, f"{field.name} stands within Cloudflare's lines"
         block[name] = field
         place, rank = field.end, _ORDER.index(name) + 1
         if name == "received" and _handed_over_by(field.value) is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from drain.filters import Filter
 from drain.filters.chain import Chain, Rules
@@ -19,12 +20,24 @@ class Policy:
     fail_open: frozenset[str] = frozenset()
     budgets: Mapping[str, int] = field(default_factory=dict)
 
-    def chain(self, spend: Callable[[str, int], bool], stopping: Callable[[], bool] = lambda: False) -> Chain:
-        """The chain for one pass; *spend* takes one call out of a month's budget of so many."""
-        return Chain(
-            self.filters,
-            self.rules,
-            self.fail_open,
-            lambda name: name not in self.budgets or spend(name, self.budgets[name]),
-            stopping,
-        )
+    def chain(self, purse: "Purse", stopping: Callable[[], bool] = lambda: False) -> Chain:
+        """The chain for one pass."""
+
+        def spend(name: str) -> bool:
+            return name not in self.budgets or purse.spend(name, self.budgets[name])
+
+        def refund(name: str) -> None:
+            if name in self.budgets:
+                purse.refund(name)
+
+        return Chain(self.filters, self.rules, self.fail_open, spend, refund, stopping)
+
+
+class Purse(Protocol):
+    """Who keeps the budgets."""
+
+    def spend(self, name: str, most: int) -> bool:
+        """Takes one of *most* calls of this month; False if none is left."""
+
+    def refund(self, name: str) -> None:
+        """Gives one back."""

@@ -24,7 +24,7 @@ from requests.auth import AuthBase
 from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 
-from drain.filters.unreachable import in_words, late
+from drain.filters.unreachable import in_words, late, was_reached
 from drain.filters.verdict import FilterFailed
 from drain.setting import Secret, is_loopback
 from drain.text import clean
@@ -220,8 +220,9 @@ class _Call:
                 return self._read(response)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             message, hint = in_words(error, self.what, self._service.url_setting, self._seconds)
+            asked = was_reached(error)
         # Not "from error", and not inside: the texts of those hold the whole address, and its query may be secret.
-        raise FilterFailed(self._without_token(message), hint)
+        raise FilterFailed(self._without_token(message), hint, asked=asked)
 
     def _session(self) -> requests.Session:
         session = requests.Session()

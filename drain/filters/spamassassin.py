@@ -29,6 +29,7 @@ _SETTINGS = "SPAMD_HOST and SPAMD_PORT"
 _ANSWER_LIMIT = 64 * 1024
 _RULES_SHOWN = 100
 _RULE_LETTERS = 100
+_REASON_LETTERS = 150
 # RFC 5322 2.1.1: no line has more; a cut need not look further back for a line end.
 _LINE_BYTES = 1000
 # sysexits.h: EX_USAGE, EX_DATAERR, EX_SOFTWARE, EX_PROTOCOL; and spamd's EX_TIMEOUT: its --timeout-child ended.
@@ -71,14 +72,15 @@ class SpamAssassin:
         if spam is None or not (math.isfinite(spam.score) and math.isfinite(spam.threshold)):
             raise self._spamd.nonsense(answer)
         score = spam.score + 0.0  # spamd also says -0.0
-        evidence = [f"spam from {spam.threshold:g} points on"]
+        evidence = [f"spamd itself calls it spam from {spam.threshold:g} points on"]
         if len(part) < len(raw):
             evidence.append(f"spamd was sent the first {len(part):,} of {len(raw):,} bytes")
+        rules = _rules(response.body)
         return Verdict(
             score=score,
             code="spam" if spam.value else "",
-            reason=f"spamd gives {score:g} points",
-            evidence=(*evidence, *_rules(response.body)),
+            reason=", ".join(rules)[:_REASON_LETTERS],
+            evidence=(*evidence, *rules),
         )
 
     def probe(self) -> str:

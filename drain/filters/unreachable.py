@@ -49,6 +49,12 @@ def in_words(error: BaseException, what: str, url_setting: str, seconds: float) 
     return f"{what} cannot be asked: {_cause(chain)}.", f"Check {url_setting}."
 
 
+def was_reached(error: BaseException) -> bool:
+    """Whether a request may have been sent."""
+    never = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
+    return not any(isinstance(one, never) for one in _chain(error))
+
+
 def late(what: str, url_setting: str, seconds: float) -> tuple[str, str]:
     """The same for no answer in time."""
     hint = f"If it is only slow, FILTER_TIMEOUT gives it more; if it is not there, check {url_setting}."

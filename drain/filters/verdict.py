@@ -51,9 +51,11 @@ class FilterFailed(Unavailable):
     """A filter could not say anything of a mail: the message says what was tried and what to do.
 
     ``down`` says that it is the service and not this mail: then the next mails
-    of a pass need not be tried.
+    of a pass need not be tried. ``asked`` is False where it was not even reached, so
+    that nothing can have been charged.
     """
 
-    def __init__(self, message: str, hint: str = "", *, down: bool = True) -> None:
+    def __init__(self, message: str, hint: str = "", *, down: bool = True, asked: bool = True) -> None:
         super().__init__(message, hint)
         self.down = down
+        self.asked = asked

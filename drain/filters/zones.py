@@ -148,7 +148,8 @@ class Zone:
         return self.trouble(
             resolver,
             "it does not list its own test entry",
-            f"{_OWN_RESOLVER} that lets 127.0.0.0/8 pass; or the zone is no more.",
+            f"If this machine is online: {_OWN_RESOLVER[0].lower()}{_OWN_RESOLVER[1:]}, since public ones are refused, and "
+            "some routers drop answers like 127.0.0.2; or the zone is no more.",
         )
 
     def trouble(self, resolver: str, words: str, hint: str) -> Trouble:

@@ -68,13 +68,14 @@ def test_gtube_is_spam_of_a_thousand_points(spamd: Spamd) -> None:
     assert verdict.score is not None
     assert 999 < verdict.score < 1010
     assert verdict.code == "spam"
-    assert verdict.evidence[0] == "spam from 5 points on"
+    assert verdict.evidence[0] == "spamd itself calls it spam from 5 points on"
     assert "GTUBE" in verdict.evidence
 
 
 def test_spamassassins_own_samples_are_what_it_calls_them(spamd: Spamd) -> None:
     spam = check(spamd.place, (SAMPLES / "sample-spam.txt").read_bytes())
-    assert (spam.code, spam.reason) == ("spam", "spamd gives 1000 points")
+    assert (spam.code, spam.score) == ("spam", pytest.approx(1000, abs=10))
+    assert "GTUBE" in spam.reason
     nonspam = check(spamd.place, (SAMPLES / "sample-nonspam.txt").read_bytes())
     assert nonspam.code == ""
     assert nonspam.score is not None

@@ -9,6 +9,7 @@ from drain.filters.clamav import ClamAv
 from drain.mail import Mail
 from tests.daemon_fake import FakeDaemon, read_instream, reset
 
+CLEAN = Verdict(evidence=("no virus",))
 MAIL = b"From: a@x.test\r\n\r\nhello\r\n"
 
 
@@ -58,7 +59,7 @@ def test_a_virus_asks_for_quarantine_and_gives_no_points(clamd: FakeClamd) -> No
 
 
 def test_a_clean_mail_has_no_verdict_but_the_empty_one(clamd: FakeClamd) -> None:
-    assert clamd.check() == Verdict()
+    assert clamd.check() == CLEAN
 
 
 @pytest.mark.parametrize("size", [0, 1, 262_143, 262_144, 262_145, 1_000_000])

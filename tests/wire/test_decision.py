@@ -162,8 +162,8 @@ def test_a_megabyte_of_folds_takes_no_time() -> None:
 
 
 def test_allow_says_nothing(service: FakeHttp) -> None:
-    assert check(service) == Verdict()
-    assert decided(service, {"decision": "allow", "reason": None, "message": None, "further": [1]}) == Verdict()
+    assert check(service) == Verdict(evidence=("allow",))
+    assert decided(service, {"decision": "allow", "reason": None, "message": None, "further": [1]}) == check(service)
 
 
 def test_deny_sets_aside_in_the_service_s_words(service: FakeHttp) -> None:

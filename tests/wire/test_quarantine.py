@@ -88,11 +88,18 @@ def test_the_list_as_json_is_one_object_a_mail(drain: Drain, three: list[str]) -
 
 def test_an_empty_quarantine_says_so(drain: Drain) -> None:
     assert drain("quarantine", "list") == (0, "Nothing is in quarantine.\n", "")
+    code, _, errors = drain("quarantine", "list", "--reason", "denied")
+    assert code == 66
+    assert "There is: nothing." in errors
 
 
 def test_the_list_can_be_of_one_reason(drain: Drain, three: list[str]) -> None:
     found = rows(drain("quarantine", "list", "--json", "--reason", "mail-refused")[1])
     assert [row["id"] for row in found] == [three[2]]
+    for command in ("list", "release", "delete"):
+        code, _, errors = drain("quarantine", command, "--reason", "denyed")
+        assert code == 66
+        assert "2 denied, 1 mail-refused" in errors or "1 mail-refused, 2 denied" in errors
 
 
 def test_what_is_shown_of_one_says_what_each_filter_found(drain: Drain, three: list[str]) -> None:
@@ -136,6 +143,21 @@ def test_release_takes_several_or_all_or_those_of_one_reason(house: House, drain
     assert house.keys("quarantine/") == []
     assert len(house.smtp.filed) == 3
     assert len(three) == 3
+
+
+def test_release_of_all_leaves_what_is_dangerous_or_no_mail(house: House, drain: Drain, three: list[str]) -> None:
+    house.put("plain", mail("deny", 7))
+    drain("once", REQUIRE_SEALED="true")
+    house.put("junk", b"{}", metadata={})
+    drain("once")
+    code, output, errors = drain("quarantine", "release", "--all")
+    assert code == 0
+    assert output.count("delivered") == len(three)
+    assert "1 not-sealed" in errors
+    assert "1 not-mail" in errors
+    assert len(house.keys("quarantine/")) == 2
+    assert drain("quarantine", "release", "--reason", "not-sealed")[0] == 0
+    assert len(house.keys("quarantine/")) == 1
 
 
 def test_release_while_the_mail_server_is_away_waits_and_says_so(house: House, drain: Drain, three: list[str]) -> None:
@@ -184,6 +206,15 @@ def test_a_mail_that_was_not_believed_can_be_released_and_its_row_becomes_anothe
 def test_delete_asks_unless_it_is_told_not_to(
     house: House, drain: Drain, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    code, output, _ = drain("quarantine", "delete", three[0])
+    assert code == 0
+    assert "Delete 1 mail for good? [y/N] Nothing was deleted." in output
+    assert three[0] in output
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # no terminal: nobody to ask
     code, _, errors = drain("quarantine", "delete", three[0])
     assert code == 64
@@ -237,7 +268,7 @@ def test_a_mail_from_disk_is_judged_and_nothing_else_happens(
     file.write_bytes(mail("deny"))
     code, output, _ = drain("filter", str(file), "--to", ALICE, "--from", "eve@x.test", "--ip", "192.0.2.7")
     assert code == 0
-    assert "auth  nothing" in output
+    assert "auth  asks for nothing" in output
     assert "decision  quarantine: the-rule: x  (" in output
     assert " ms)" in output
     assert "=> quarantine" in output
@@ -258,7 +289,7 @@ def test_the_same_as_json_and_with_other_filters(drain: Drain, tmp_path: Any) ->
     assert all(one["seconds"] >= 0 for one in told["filters"])
     (told,) = rows(drain("filter", "--json", "--filters", "auth", str(file))[1])
     assert told["disposition"] == "deliver"
-    assert told["header"] == ["X-Drain-Verdict: deliver; auth=none (spf=unknown dkim=unknown dmarc=unknown)"]
+    assert told["header"] == ["X-Drain-Verdict: deliver; auth (spf=unknown dkim=unknown dmarc=unknown)"]
 
 
 def test_a_filter_that_is_out_of_order_is_75(drain: Drain, tmp_path: Any, policy: FakeHttp) -> None:
@@ -270,6 +301,24 @@ def test_a_filter_that_is_out_of_order_is_75(drain: Drain, tmp_path: Any, policy
     assert "decision  FAILED" in output
     assert "answered with 503" in output
     assert "=> it waits for decision" in output
+    assert "X-Drain-Verdict" not in output
+
+
+def test_a_mail_saved_from_the_mailbox_is_judged_by_what_was_sent(house: House, drain: Drain, tmp_path: Any) -> None:
+    """The mail server's own lines stand above Cloudflare's there."""
+    block = b"Received: from mx.x.test (192.0.2.9)\r\n by cloudflare-email.net (cloudflare) id a\r\n"
+    block += b"Authentication-Results: mx.cloudflare.net; dmarc=fail\r\nX-CF-SpamH-Score: 0\r\n"
+    house.put("one", block + mail("allow"))
+    drain("once")
+    (filed,) = house.smtp.mailbox(ALICE)
+    file = tmp_path / "mail.eml"
+    file.write_bytes(b"Return-Path: <a@x.test>\r\nDelivered-To: alice\r\n" + filed)
+    (told,) = rows(drain("filter", "--json", str(file), "--filters", "auth", AUTH_FAIL_ACTION="junk")[1])
+    assert told["disposition"] == "junk"
+    (key,) = house.keys("processed/")
+    for name in (key, key.removeprefix("processed/")[:12]):
+        (told,) = rows(drain("filter", "--json", name, "--filters", "auth", AUTH_FAIL_ACTION="junk")[1])
+        assert told["disposition"] == "junk"
 
 
 @pytest.mark.parametrize(("content", "code"), [(b"\x00\x01 no mail", 65), (None, 66)])

@@ -55,26 +55,26 @@ def test_spam_has_its_score_its_rules_and_asks_for_nothing(spamd: FakeSpamd) -> 
         score=7.3,
         action=Action.NONE,
         code="spam",
-        reason="spamd gives 7.3 points",
-        evidence=("spam from 5 points on", "HTML_MESSAGE", "MISSING_DATE"),
+        reason="HTML_MESSAGE, MISSING_DATE",
+        evidence=("spamd itself calls it spam from 5 points on", "HTML_MESSAGE", "MISSING_DATE"),
     )
 
 
 @pytest.mark.parametrize(
-    ("words", "score", "code", "reason"),
+    ("words", "score", "code"),
     [
-        ("False ; 4.9 / 5.0", 4.9, "", "spamd gives 4.9 points"),
-        ("False ; -2.3 / 5.0", -2.3, "", "spamd gives -2.3 points"),
-        ("False ; -0.0 / 5.0", 0.0, "", "spamd gives 0 points"),
-        ("True ; 1000.0 / 5.0", 1000.0, "spam", "spamd gives 1000 points"),
-        ("True ; -1.0 / -5.0", -1.0, "spam", "spamd gives -1 points"),
-        ("Yes ; 15 / 5", 15.0, "spam", "spamd gives 15 points"),
+        ("False ; 4.9 / 5.0", 4.9, ""),
+        ("False ; -2.3 / 5.0", -2.3, ""),
+        ("False ; -0.0 / 5.0", 0.0, ""),
+        ("True ; 1000.0 / 5.0", 1000.0, "spam"),
+        ("True ; -1.0 / -5.0", -1.0, "spam"),
+        ("Yes ; 15 / 5", 15.0, "spam"),
     ],
 )
-def test_spamd_itself_says_what_is_spam(spamd: FakeSpamd, words: str, score: float, code: str, reason: str) -> None:
+def test_spamd_itself_says_what_is_spam(spamd: FakeSpamd, words: str, score: float, code: str) -> None:
     spamd.answer = spam(words)
     verdict = spamd.check()
-    assert (verdict.score, verdict.code, verdict.reason) == (score, code, reason)
+    assert (verdict.score, verdict.code) == (score, code)
 
 
 @pytest.mark.parametrize(
