@@ -115,7 +115,7 @@ def _add_filter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--to", metavar="ADDRESS", default="", help="the envelope's recipient")
     command.add_argument("--from", metavar="ADDRESS", dest="sender", default="", help="the envelope's sender")
     command.add_argument(
-        "--ip", metavar="ADDRESS", type=_ip, default="", help="what handed it over, if the mail does not say"
+        "--ip", metavar="ADDRESS", type=_ip, default=None, help="what handed it over, if the mail does not say"
     )
 
 

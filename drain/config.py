@@ -209,6 +209,9 @@ def shown(config: Config) -> dict[str, str]:
         "ledger_db": config.ledger_path,
         "lockfile": config.lock_path,
     }
+    for name in ("ai_base_url", "webhook_decision_url"):
+        address, query, _ = getattr(config, name).partition("?")
+        resolved[name] = f"{address}?***" if query else address  # people put tokens there
     for f in dataclasses.fields(config):
         value = resolved.get(f.name, getattr(config, f.name))
         separator = ":" if f.name == "private_key_file" else ","

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject
 from drain.ends import Ends
 from drain.errors import KeyMissing, NotMail
-from drain.filters.chain import Chain, Judgement
+from drain.filters.chain import Answer, Chain, Judgement
 from drain.filters.inbound import Inbound
 from drain.filters.verdict import Action
-from drain.handover import Handover, Parcel
+from drain.handover import UNDECIDED_ATTEMPTS, Handover, Parcel
 from drain.keys import State as KeyState
-from drain.ledger import Ledger
+from drain.ledger import DELETED, Ledger
 from drain.log import Log
 from drain.mail import Mail
 from drain.marks import Marks
@@ -86,7 +86,9 @@ class Delivery:
             if fetched is None:
                 return Result(Outcome.GONE, listed.key)
             if not _may_be_overwritten_unseen(fetched):
-                return self._open(fetched, released=row is not None and bool(row.released))
+                # Of another version nobody has said that it is to be believed.
+                released = row is not None and bool(row.released) and fetched.version == listed
+                return self._open(fetched, released=released)
             self.sleep(OVERWRITE_UNSEEN_SECONDS)
         return Result(Outcome.WAITING, listed.key, words="It is being written again and again.")
 
@@ -127,7 +129,8 @@ class Delivery:
                     message="How an earlier try ended is not known; this mail may come twice.",
                 )
         # Not metadata, which others can write: the ledger says that a person released it.
-        judgement = Judgement() if row is not None and row.released else self._judge(fetched, opened)
+        released = row is not None and bool(row.released)
+        judgement = Judgement(released=True) if released else self._judge(fetched, opened)
         self.step(Step.FILTERED, mail.identity)
         if judgement.failed or judgement.action.settles:
             return self._kept_back(fetched, mail, judgement)
@@ -163,9 +166,7 @@ class Delivery:
         """The ends that filters make."""
         version, worst = fetched.version, judgement.worst
         if judgement.failed:
-            words = judgement.answers[-1].failure
-            longest = _LONGEST_WAIT_FOR_A_FILTER_SECONDS
-            return self.ends.defer(version, mail, f"filter-{judgement.failed}", words, longest_seconds=longest)
+            return self._waits_for(judgement.answers[-1], fetched, mail)
         if worst.action.settles:
             reason, words = worst.code, worst.reason
         else:
@@ -173,6 +174,18 @@ class Delivery:
         if judgement.action is Action.DISCARD:
             return self.ends.discard(version, mail, reason, words)
         return self.ends.set_aside(version, mail, reason, words, fetched.metadata, judgement.in_words)
+
+    def _waits_for(self, answer: Answer, fetched: FetchedObject, mail: Mail) -> Result:
+        """A filter has nothing to say of it: it waits; but not for ever, if it alone is what the filter cannot do."""
+        reason = f"filter-{answer.filter}"
+        undecided = not answer.down and answer.filter in self.chain.answered
+        row = self.ledger.find(mail.identity)
+        if undecided and row is not None and row.undecided >= UNDECIDED_ATTEMPTS:
+            return self.ends.set_aside(fetched.version, mail, reason, answer.failure, fetched.metadata)
+        longest = _LONGEST_WAIT_FOR_A_FILTER_SECONDS
+        return self.ends.defer(
+            fetched.version, mail, reason, answer.failure, undecided=undecided, longest_seconds=longest
+        )
 
     # -- other ends --
 
@@ -185,9 +198,11 @@ class Delivery:
         words = row.words or ""
         if row.state in (State.QUARANTINED, State.DISCARDED) and not words.startswith(_AGAIN):
             words = _AGAIN + words
-        if row.state in (State.DISCARDING, State.DISCARDED) and self.chain.rules.allow_discard:
+        by_filter = row.state in (State.DISCARDING, State.DISCARDED) and row.reason != DELETED
+        if by_filter and self.chain.rules.allow_discard:
             return self.ends.discard(fetched.version, mail, row.reason or "", words)
-        return self.ends.set_aside(fetched.version, mail, row.reason or "", words, fetched.metadata)
+        verdict = "again" if self.ledger.verdicts.of(mail.identity) else ""
+        return self.ends.set_aside(fetched.version, mail, row.reason or "", words, fetched.metadata, verdict)
 
     def _not_mail(self, fetched: FetchedObject, reason: str, words: str) -> Result:
         recipient, sender = envelope_of(fetched.metadata)

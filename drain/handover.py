@@ -19,7 +19,7 @@ from drain.routing import Candidate, is_sendable
 from drain.sessions import Sessions
 
 # About an hour of tries: time to restart a mail server that is stuck.
-_UNDECIDED_ATTEMPTS = 6
+UNDECIDED_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Handover:
         """A reply that was heard: try again after 4xx, quarantine after 5xx; a while for what can be either."""
         words = f"{reply.command}: {reply}"
         row = self.ledger.find(parcel.mail.identity)
-        undecided = reply.says_nothing_of_the_mail and (row is None or row.undecided < _UNDECIDED_ATTEMPTS)
+        undecided = reply.says_nothing_of_the_mail and (row is None or row.undecided < UNDECIDED_ATTEMPTS)
         if reply.transient or undecided:
             return self.ends.defer(parcel.fetched.version, parcel.mail, reason, words, undecided=undecided)
         return self._set_aside(parcel, reason, words)

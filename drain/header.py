@@ -68,9 +68,15 @@ def _field(found: re.Match[bytes]) -> Field:
     return Field(found[1].decode("ascii"), found[2], found.start(), found.start(2), found.end())
 
 
-def split(text: bytes) -> tuple[bytes, bytes]:
-    """A normalised message in two: its header, and the rest, which begins with the empty line (or is empty)."""
-    found = _END.search(text)
+def split(text: bytes, limit: int | None = None) -> tuple[bytes, bytes]:
+    """A normalised message in two: its header, and the rest, which begins with the empty line (or is empty).
+
+    Of a header of more than *limit* bytes the rest has what is behind them, from a line's begin on.
+    """
+    found = _END.search(text, 0, len(text) if limit is None else limit + 4)
+    if found is None and limit is not None and len(text) > limit:
+        cut = text.rfind(b"\r\n", 0, limit) + 2
+        return (text[:cut], text[cut:]) if cut > 1 else (b"", text)
     if found is None:
         return text if text.endswith(b"\r\n") else text + b"\r\n", b""
     cut = found.end() - 2

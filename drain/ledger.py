@@ -20,6 +20,8 @@ __all__ = ["SCHEMA_VERSION", "Ledger", "Version", "version_of"]
 Version = tuple[str, str, str]  # key, ETag, last-modified
 
 
+# The reason of a mail that a person deleted: no filter's, so that no filter's rights apply.
+DELETED = "deleted"
 _ENDS = {State.SETTING_ASIDE: State.QUARANTINED, State.DISCARDING: State.DISCARDED}
 _COLUMNS = ", ".join(Row.__dataclass_fields__)
 
@@ -162,17 +164,23 @@ class Ledger:
 
     def deleted(self, identity: str, now: float) -> None:
         """A person has deleted it."""
-        self._set(identity, State.DISCARDED, now, words="Deleted by hand.")
+        with self._db.writing() as db:
+            db.execute("UPDATE mail SET reason = ? WHERE identity = ?", (DELETED, identity))
+            self._set(identity, State.DISCARDED, now, words="Deleted by hand.")
 
     def release(self, version: ListedObject, mail: Mail, instead_of: str, now: float) -> None:
         """A person wants a quarantined mail delivered, filters passed over; due at once, as any deferred mail.
+
+        One that was delivered before is moved only.
 
         *instead_of* is the identity that it was set aside under: another one, which is
         forgotten, if it was not taken for a mail then.
         """
         with self._db.writing() as db:
             row = self.find(mail.identity)
-            if row is None or row.state in (State.QUARANTINED, State.SETTING_ASIDE, State.DISCARDED, State.DISCARDING):
+            if row is not None and row.state is State.SETTLED:  # delivered before: only the move is left
+                self._set(mail.identity, State.DELIVERED, now)
+            elif row is None or row.state not in (State.DELIVERED, State.INJECTING):
                 self._put(mail, State.DEFERRED, now)
                 db.execute(
                     "UPDATE mail SET reason = 'released', words = NULL, attempts = 0, undecided = 0 WHERE identity = ?",
@@ -262,7 +270,7 @@ class Ledger:
             db.execute(
                 "UPDATE mail SET state = ?, updated_at = ?, words = coalesce(?, words), next_attempt_at = NULL,"
                 " missing_at = NULL WHERE identity = ?",
-                (state, now, words, identity),
+                (state, now, None if words is None else _storable(words), identity),
             )
 
     def _failed(self, identity: str, reason: str, words: str, next_attempt_at: float | None, now: float) -> None:
@@ -270,7 +278,7 @@ class Ledger:
             db.execute(
                 "UPDATE mail SET reason = ?, words = ?, next_attempt_at = ?, attempts = attempts + 1, updated_at = ?"
                 " WHERE identity = ?",
-                (reason, words, next_attempt_at, now, identity),
+                (reason, _storable(words), next_attempt_at, now, identity),
             )
 
     def _link(self, version: ListedObject, identity: str) -> None:
@@ -298,6 +306,6 @@ def version_of(version: ListedObject) -> Version:
     return version.key, version.etag, moment.isoformat(timespec="milliseconds")
 
 
-def _storable(address: str) -> str:
+def _storable(words: str) -> str:
     """SQLite takes no lone surrogates."""
-    return address.encode("utf-8", "backslashreplace").decode()
+    return words.encode("utf-8", "backslashreplace").decode()

@@ -20,11 +20,12 @@ in the sender's part that are drain's own to write.
 import base64
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 from drain.filters.chain import Judgement
 from drain.filters.mime import words_of
 from drain.filters.verdict import Action
-from drain.header import Field, Header, split
+from drain.header import LIMIT, Field, Header, split
 from drain.mail import normalised, on_the_wire
 
 WRITTEN = (
@@ -33,9 +34,8 @@ WRITTEN = (
     "X-Spam-Flag",
     "X-Spam-Score",
     "X-Spam-Status",
-    "X-MS-Exchange-Organization-SCL",
-    "X-Forefront-Antispam-Report",
 )
+EXCHANGE = ("X-MS-Exchange-Organization-SCL", "X-Forefront-Antispam-Report")
 # Exchange's spam confidence level: 1 is not spam, from 5 on it is.
 _SCL = {False: 1, True: 6}
 # RFC 5322 2.1.1: at most 998 octets without CRLF, and better no more than 78.
@@ -43,10 +43,13 @@ _LONGEST_LINE = 998
 _USUAL_LINE = 78
 _LONGEST_COMMENT = 200
 _LONGEST_NAME = 60
+# A mail has one; no mail program shows the last of more than these.
+_MOST_SUBJECTS = 10
+# Where a tag stands further back, a sender may have put it where nobody sees it.
+_REPLIES = re.compile(r"\A\s*(?:(?:re|fwd?|aw|wg|sv|vs|rv|tr)\s*:\s*){0,5}", re.IGNORECASE)
 # What a comment (RFC 5322 3.2.2) or a test's name cannot hold; and where an encoded word would begin.
 _NOT_IN_COMMENT = re.compile(r"[^ -'*-\[\]-~]|(?<==)\?")
 _NOT_IN_TEST = re.compile(r"[^A-Za-z0-9_]")
-_WRITTEN = re.compile(rb"^(?=(?:" + "|".join(WRITTEN).encode() + rb")[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class Marks:
         tag = self.subject_tag if spam else ""
         added = self.lines(judgement)
         if self.strip_forged or tag:
-            head, rest = split(normalised(raw))
+            head, rest = split(normalised(raw), LIMIT)
             if self.strip_forged:
-                head = without_forged(head)
+                head = without_forged(head, exchange=self.exchange)
             if tag:
                 head, subject = tagged(head, tag)
                 added += subject
@@ -81,6 +84,9 @@ class Marks:
     def lines(self, judgement: Judgement) -> bytes:
         """The lines on top that say what the filters came to, each with its CRLF."""
         spam = judgement.action >= Action.TAG
+        if judgement.released:
+            # Or the sender's own, below, were the only one.
+            return b"X-Drain-Verdict: deliver; released by hand\r\n"
         if not judgement.answers:
             return b""
         lines = [_folded("X-Drain-Verdict: ", _verdict(judgement), "; ")]
@@ -96,9 +102,13 @@ class Marks:
         return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
-def without_forged(head: bytes) -> bytes:
-    """The header with ``X-Original-`` before every name of `WRITTEN`, and nothing else changed."""
-    return _WRITTEN.sub(b"X-Original-", head)
+def without_forged(head: bytes, *, exchange: bool = False) -> bytes:
+    """The header with ``X-Original-`` before every name that drain writes, and nothing else changed."""
+    return (_WRITTEN_FOR_EXCHANGE if exchange else _WRITTEN).sub(b"X-Original-", head)
+
+
+def _names(*names: str) -> re.Pattern[bytes]:
+    return re.compile(rb"^(?=(?:" + "|".join(names).encode() + rb")[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 
 
 def tagged(head: bytes, tag: str) -> tuple[bytes, bytes]:
@@ -107,12 +117,12 @@ def tagged(head: bytes, tag: str) -> tuple[bytes, bytes]:
     The tag goes in front of what is there, encoded words and folding and all,
     which stay as they are.
     """
-    subjects = list(Header(head).all("Subject"))
+    subjects = list(islice(Header(head).all("Subject"), _MOST_SUBJECTS))
     if not subjects:
         return head, b"Subject: " + _as_word(tag, glued=False) + b"\r\n"
     pieces, place = [], 0
     for subject in subjects:
-        if tag.strip().lower() in words_of(subject.text).lower():
+        if _REPLIES.sub("", words_of(subject.text)).lower().startswith(tag.strip().lower()):
             continue
         pieces += [head[place : subject.colon], _in_front(subject, tag)]
         place = subject.colon
@@ -189,3 +199,7 @@ def _folded(begin: str, text: str, between: str) -> str:
             lines.append(line)
             line = f"\t{part.lstrip()}"
     return "\r\n".join([*lines, line])
+
+
+_WRITTEN = _names(*WRITTEN)
+_WRITTEN_FOR_EXCHANGE = _names(*WRITTEN, *EXCHANGE)

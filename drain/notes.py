@@ -48,13 +48,14 @@ class Notes:
             self._set(f"spent {name}", f"{month} {max(spent, 0)}")
             return True
 
-    def told(self, what: str) -> str:
-        """The words that the person was last told of something that is still so; "" for none."""
-        return self._get(f"told {what}")
+    def told(self, what: str) -> tuple[str, float]:
+        """The words that the person was told of something that is still so ("" for none), and when he last was."""
+        at, _, words = self._get(f"told {what}").partition(" ")
+        return words, float(at or "-inf")
 
-    def tell(self, what: str, words: str) -> None:
+    def tell(self, what: str, words: str, at: float) -> None:
         """Notes what the person is told; "" once it is over."""
-        self._set(f"told {what}", words)
+        self._set(f"told {what}", f"{at} {words}")
 
     def _get(self, name: str) -> str:
         with self._db.reading() as db:

@@ -8,12 +8,13 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
-from drain.bucket import Bucket, ListedObject
+from drain.bucket import Bucket, FetchedObject, ListedObject
 from drain.ends import Prefixes
 from drain.errors import NoInput, NotMail, Unusable
 from drain.ledger import Ledger
-from drain.opener import OBJECT_LIMIT, Opened, Opener
-from drain.state import Row
+from drain.mail import Mail
+from drain.opener import OBJECT_LIMIT, Opened, Opener, envelope_of
+from drain.state import Row, State
 from drain.verdicts import Kept
 
 _IDENTITY = re.compile("^([0-9a-f]{64})-")
@@ -101,7 +102,7 @@ class Quarantine:
         """The mail in it, believed or not.
 
         Raises:
-            Unusable: it holds no mail.
+            Unusable: it holds no mail, or another than its name says.
             NoInput: it is gone.
             KeyMissing: no key here opens it.
         """
@@ -111,17 +112,38 @@ class Quarantine:
         if fetched is None:
             raise NoInput(f"{entry.id} is not in quarantine any more.")
         try:
-            return self.opener.believing_all().open(fetched.body, fetched.metadata)
+            opened = self.opener.believing_all().open(fetched.body, fetched.metadata)
         except NotMail as error:
             raise Unusable(
                 f"{entry.id} holds no mail: {error}", f"`drain open {entry.listed.key}` says more."
             ) from None
+        if entry.identity and entry.identity not in self._identities(fetched, opened.mail, entry):
+            raise Unusable(
+                f"{entry.listed.key} is not what was set aside under that name: somebody else wrote it.",
+                "Delete it by its whole name.",
+            )
+        return opened
 
-    def release(self, entry: Entry, now: float) -> str:
-        """Notes that a person wants it delivered, filters passed over; its identity. What `open` raises."""
+    def _identities(self, fetched: FetchedObject, mail: Mail, entry: Entry) -> set[str]:
+        """What the mail in an object could have been set aside as: itself, or what was not believed."""
+        reasons = {entry.reason}
+        try:
+            self.opener.open(fetched.body, fetched.metadata)
+        except NotMail as error:
+            reasons.add(error.reason)
+        envelope = envelope_of(fetched.metadata)
+        return {mail.identity} | {Mail(fetched.body, *envelope, aside=reason).identity for reason in reasons if reason}
+
+    def release(self, entry: Entry, now: float) -> tuple[str, bool]:
+        """Notes that a person wants it delivered, filters passed over. What `open` raises.
+
+        Returns:
+            Its identity, and whether it was delivered before, and is only moved.
+        """
         opened = self.open(entry)
+        row = self.ledger.find(opened.mail.identity)
         self.ledger.release(entry.listed, opened.mail, entry.identity or opened.mail.identity, now)
-        return opened.mail.identity
+        return opened.mail.identity, row is not None and row.state in (State.SETTLED, State.DELIVERED)
 
     def delete(self, entry: Entry, now: float) -> None:
         """Deletes the object for good."""

@@ -240,7 +240,7 @@ def some_of(*known: str) -> Callable[[str], tuple[str, ...]]:
         names = words(value)
         if names == ("none",):
             return ()
-        if len(set(names)) < len(names) or set(names) - set(known):
+        if len(set(names)) < len(names) or set(names) - set(known) or (value.strip() and not names):
             near = [match for name in names for match in difflib.get_close_matches(name, known, n=1) if match != name]
             meant = f" (is it {near[0]}?)" if near else ""
             raise ValueError(f"some of {', '.join(known)}, each once, with commas between; or none{meant}")
@@ -284,6 +284,26 @@ def number(least: float) -> Callable[[str], float]:
     return parse
 
 
+def host(value: str) -> str:
+    """A host's name or address without a port, or the path of a socket."""
+    if value and not value.startswith("/") and not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        try:
+            ipaddress.ip_address(value.strip("[]"))
+        except ValueError:
+            raise ValueError("a name or an address without a port, or a path beginning with /") from None
+    return value.strip("[]")
+
+
+_MAILBOX = re.compile(r"\+junk|[^\s\x00-\x20\x7f<>+@][^\s\x00-\x20\x7f<>@]*(?:@[^\s@<>]+)?", re.IGNORECASE)
+
+
+def junk_mailbox(value: str) -> str:
+    """A mailbox's name or address, or ``+junk``, or ``none``."""
+    if value and not _MAILBOX.fullmatch(value):
+        raise ValueError("a mailbox, with its domain or without, or +junk, or none")
+    return value
+
+
 def tag(value: str) -> str:
     """A short text for the Subject."""
     if len(value) > 60 or not value.isprintable():
@@ -299,6 +319,8 @@ def zones(value: str) -> tuple[str, ...]:
     names = tuple(name.rstrip(".") for name in words(value))
     if names == ("none",):
         return ()
+    if any(name.endswith(".dq.spamhaus.net") for name in names):
+        raise ValueError("names as in zen.spamhaus.org; the key of dq.spamhaus.net goes into SPAMHAUS_DQS_KEY")
     if not all(_ZONE.fullmatch(name) and len(name) < 200 for name in names):
         raise ValueError("names of DNS zones with commas between, or none")
     return names
@@ -341,12 +363,17 @@ def private_url(value: str) -> str:
     return address
 
 
+# RFC 6598; also what Tailscale gives to a person's own machines.
+_SHARED = ipaddress.ip_network("100.64.0.0/10")
+
+
 def is_private(host: str) -> bool:
     """Whether *host* is this machine or in one's own network: by its address, or by a name that is not public."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_private
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return "." not in host or host.endswith((".local", ".home.arpa", ".lan", ".internal", ".localhost"))
+    return address.is_private or address in _SHARED
 
 
 def is_loopback(host: str) -> bool:

@@ -16,6 +16,8 @@ from drain.setting import (
     days,
     domains,
     each,
+    host,
+    junk_mailbox,
     number,
     path,
     paths,
@@ -146,7 +148,7 @@ class Config:
     )
     spam_subject_tag: str = setting(tag, "What is put in front of the Subject of spam, for instance `[SPAM]`.")
     spam_rcpt: str = setting(
-        text,
+        junk_mailbox,
         "Where spam goes: a mailbox of yours, or `+junk` for `<mailbox>+junk`. Default: to its own mailbox, tagged; but "
         "`junk` in AUTH_FAIL_ACTION means `+junk`.",
     )
@@ -172,7 +174,7 @@ class Config:
         "ones.",
     )
     spamhaus_dqs_key: Secret = setting(Secret, "Key of Spamhaus' Data Query Service.", secret=True)
-    spamd_host: str = setting(text, "Host of spamd, or the path of its Unix socket.", default="127.0.0.1")
+    spamd_host: str = setting(host, "Host of spamd, or the path of its Unix socket.", default="127.0.0.1")
     spamd_port: int = setting(whole(1, 65535), "Port of spamd.", default="783")
     spamd_max_size: int = setting(size, "Of a larger mail spamd gets the head and the first part.", default="512K")
     clamd_socket: str = setting(text, "Unix socket of clamd, or `host:port`.", default="/run/clamav/clamd.ctl")

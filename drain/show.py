@@ -116,6 +116,7 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
     """The table of what is in quarantine."""
     from rich.console import Console  # noqa: PLC0415 (as above)
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     if not entries:
         stream.write("Nothing is in quarantine.\n")
@@ -125,7 +126,7 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "score" else "left")
     for entry in entries:
         row = entry.row
-        reason = f"{row.reason}: {row.words}" if row is not None else "(not in the ledger)"
+        reason = ": ".join(filter(None, (row.reason, row.words))) if row is not None else "(not in the ledger)"
         cells = (
             entry.id,
             _minute(entry.set_aside_at),
@@ -134,7 +135,8 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
             "" if entry.score is None else f"{entry.score:.1f}",
             reason,
         )
-        table.add_row(*[clean(cell).replace("[", "\\[") for cell in cells])
+        # As text: in a string rich would take what a sender writes for markup.
+        table.add_row(*[Text(clean(cell)) for cell in cells])
     Console(file=stream, width=None if stream.isatty() else _WIDE, highlight=False).print(table)
 
 
@@ -144,7 +146,11 @@ def quarantined(entry: Entry, verdicts: Sequence[Kept], header: Mapping[str, str
     lines = [f"id       {entry.identity or entry.id}", f"object   {entry.listed.key} ({entry.listed.size} bytes)"]
     lines.append(f"since    {_minute(entry.set_aside_at)}")
     if row is not None:
-        lines += [f"from     <{row.sender}>", f"to       {row.recipient}", f"reason   {row.reason}: {row.words}"]
+        lines += [
+            f"from     <{row.sender}>",
+            f"to       {row.recipient}",
+            f"reason   {': '.join(filter(None, (row.reason, row.words)))}",
+        ]
     else:
         lines.append("reason   not known: the ledger has no row of it")
     for kept in verdicts:

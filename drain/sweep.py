@@ -42,6 +42,8 @@ from drain.state import Row, State
 _BUCKET_FAILURES_IN_A_ROW = 5
 # DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
 _GRACE_SECONDS = 7.0
+# What comes and goes is not to be heard of more often.
+_ALARM_SECONDS = 3600.0
 _LAST_SECONDS = 1.0
 
 _PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED, Outcome.DISCARDED)
@@ -117,8 +119,9 @@ class Sweep:
     on_result: Callable[[Result], None] = lambda result: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    # Whether the ledger had unfinished mails when last seen; None: not looked yet.
-    _unfinished: bool | None = None
+    # Whether the ledger had unfinished mails when last seen, and the files as they were then.
+    _unfinished: bool = False
+    _ledger_seen: tuple[tuple[int, int], ...] = ()
     _no_key: dict[ListedObject, NoKey] = field(default_factory=dict)
 
     def run(self) -> Summary:
@@ -154,11 +157,13 @@ class Sweep:
         return summary
 
     def _has_unfinished(self) -> bool:
-        if self._unfinished is None:
-            if not self.ledger_path.exists():
-                return False
+        if not self.ledger_path.exists():
+            return False
+        # A command may have written to it meanwhile: `drain quarantine release` does.
+        if self._ledger_seen != _stamps(self.ledger_path):
             with contextlib.closing(Ledger(self.ledger_path)) as ledger:
                 self._unfinished = bool(ledger.unfinished())
+            self._ledger_seen = _stamps(self.ledger_path)
         return self._unfinished
 
     def _work(
@@ -169,6 +174,7 @@ class Sweep:
         listed_all: bool = True,
         lock_wait_seconds: float = 0.0,
     ) -> None:
+        self._ledger_seen = ()
         with (
             lock.held(self.lock_path, self.log, timeout_seconds=lock_wait_seconds),
             contextlib.closing(Ledger(self.ledger_path)) as ledger,
@@ -179,7 +185,7 @@ class Sweep:
             work = _Pass(self, delivery, summary)
             unseen = ledger.unfinished()
             forgotten = set(self._no_key)
-            complete = work.feed(itertools.chain(self._released(dict(unseen), delivery), pages), unseen, forgotten)
+            complete = work.feed(itertools.chain(pages, self._released(dict(unseen), delivery)), unseen, forgotten)
             if complete and listed_all:
                 for version in forgotten:
                     self._no_key.pop(version, None)
@@ -187,14 +193,13 @@ class Sweep:
             ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
             if complete:
                 summary.woken = self._wake(work.canaries, delivery.chain, ledger)
-            self._unfinished = bool(ledger.unfinished())
             summary.error = work.error or (None if summary.progressed else work.refused)
             self._report(summary, delivery.chain, ledger)
 
     @staticmethod
     def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:
         """Makes due what waited for a filter that one of its mails has passed by now; how many."""
-        closed = {f"filter-{name}" for name in chain.troubles.keys() - chain.fail_open}
+        closed = {f"filter-{name}" for name in chain.troubles.keys() - chain.fail_open - chain.answered}
         return sum(ledger.wake(reason) for reason in canaries - closed)
 
     def _delivery(self, ledger: Ledger, sessions: Sessions) -> Delivery:
@@ -243,6 +248,8 @@ class Sweep:
         for name in chain.answered - chain.troubles.keys():
             self._tell(ledger, "filter", name, "")
         for name, words in chain.troubles.items():
+            if name in chain.answered and name not in chain.is_open:
+                continue  # about single mails, whose lines in the log say so: a sender could turn it on and off
             means = "Mail goes on without it." if name in chain.fail_open else "Mail waits for it."
             self._tell(ledger, "filter", name, f"{words} {means}")
         if summary.no_junk_mailbox is not None:
@@ -250,11 +257,12 @@ class Sweep:
             self._tell(ledger, "junk", self.router.junk, words if summary.no_junk_mailbox else "")
 
     def _tell(self, ledger: Ledger, event: str, name: str, words: str) -> None:
-        """Once until it is over, however the words change; and once when it is ("")."""
-        told = ledger.notes.told(f"{event} {name}")
+        """Once until it is over, however the words change, and once when it is (""); an alarm once an hour at most."""
+        told, at = ledger.notes.told(f"{event} {name}")
         if bool(told) is not bool(words):
-            ledger.notes.tell(f"{event} {name}", words)
-            say = self.log.alert if words else self.log.notice
+            alarming = bool(words) and not 0 <= self.clock() - at < _ALARM_SECONDS
+            ledger.notes.tell(f"{event} {name}", words, self.clock() if alarming else at)
+            say = self.log.alert if alarming else self.log.notice
             say(event, message=words or "It works again.", **{event: name})
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
@@ -288,6 +296,16 @@ class Sweep:
                 message="A mail that was not finished is gone from the bucket: removed by a lifecycle rule, overwritten,"
                 " or taken by somebody else.",
             )
+
+
+def _stamps(ledger: Path) -> tuple[tuple[int, int], ...]:
+    """What changes whenever something is written to SQLite's file."""
+    found = []
+    for path in (ledger, ledger.with_name(f"{ledger.name}-wal")):
+        with contextlib.suppress(FileNotFoundError):
+            about = path.stat()
+            found.append((about.st_mtime_ns, about.st_size))
+    return tuple(found)
 
 
 def _hint(summary: Summary, catch_all: str) -> str:

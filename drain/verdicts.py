@@ -35,7 +35,10 @@ class Verdicts:
             ).fetchall()
         kept = {}
         for name, settings, score, action, code, reason, evidence in rows:
-            verdict = Verdict(score, Action[action.upper()], code, reason, tuple(json.loads(evidence)))
+            try:
+                verdict = Verdict(score, Action[action.upper()], code, reason, tuple(json.loads(evidence)))
+            except (KeyError, ValueError):  # damaged, or a newer drain's: as if it were not kept
+                continue
             kept[name] = Kept(name, settings, verdict)
         return kept
 

@@ -283,6 +283,12 @@ class TestFilters:
             ("FILTERS", "auth,auth"),
             ("FILTERS", "auth,rspamd"),
             ("FILTERS", "none,auth"),
+            ("FILTERS", ","),
+            ("SPAM_RCPT", "+spam"),
+            ("SPAM_RCPT", "Junk Mail"),
+            ("SPAMD_HOST", "127.0.0.1:784"),
+            ("DNSBL_IP_ZONES", "key.zen.dq.spamhaus.net"),
+            ("AUTH_FAIL_ACTION", "dmarc=junk,dmarc=tag"),
             ("FILTER_FAIL_OPEN", "everything"),
             ("FILTER_TIMEOUT", "ai=soon"),
             ("FILTER_TIMEOUT", "auth=3"),
@@ -320,6 +326,7 @@ class TestFilters:
             "http://[fd00::5]/v1",
             "http://ollama.local/v1",
             "http://nas/v1",
+            "http://100.64.0.5/v1",
             "https://api.example.com/v1/",
         ],
     )
@@ -349,6 +356,7 @@ class TestFilters:
         ("text", "mailbox"),
         [
             ("", ""),
+            ("none", ""),
             ("+junk", "+junk"),
             ("+Junk", "+junk"),
             ("spam", "spam@example.test"),
@@ -357,6 +365,10 @@ class TestFilters:
     )
     def test_spam_goes_to_a_mailbox_of_ones_own(self, text: str, mailbox: str) -> None:
         assert load(SPAM_RCPT=text, MAIL_DOMAIN="example.test").spam_mailbox == mailbox
+
+    def test_what_people_put_into_an_address_is_not_shown(self) -> None:
+        made = load(WEBHOOK_DECISION_URL="https://policy.example.org/?token=hush")
+        assert config.shown(made)["WEBHOOK_DECISION_URL"] == "https://policy.example.org/?***"
 
     def test_or_nowhere_else(self) -> None:
         with pytest.raises(ConfigError, match="SPAM_RCPT"):

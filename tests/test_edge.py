@@ -230,7 +230,7 @@ def test_nothing_below_the_mark_is_believed(forged: bytes) -> None:
 
 def test_without_the_mark_nothing_is_believed() -> None:
     raw = USUAL.mail(without=("X-CF-SpamH-Score",))
-    assert read(raw) == Edge(why="From stands where Cloudflare's block should be")
+    assert read(raw) == Edge(why="From stands within Cloudflare's lines")
     assert read(USUAL.mail(without=("X-CF-SpamH-Score",), below=b"\r\n")) == Edge(
         why="there is no X-CF-SpamH-Score line"
     )

@@ -297,7 +297,7 @@ def test_what_was_delivered_stays_so_when_another_copy_of_it_is_released(ledger:
     ledger.release(version("two"), MAIL, aside.identity, 5.0)
     row = ledger.find(MAIL.identity)
     assert row is not None
-    assert row.state is State.SETTLED
+    assert row.state is State.DELIVERED, "only the move is left"
     assert ledger.find(aside.identity) is None, "its other identity is forgotten"
 
 
@@ -369,9 +369,9 @@ def test_a_budget_is_not_overspent_by_threads_that_come_at_once(ledger: Ledger) 
 
 
 def test_what_a_person_was_told_is_remembered_until_it_is_over(path: Path, ledger: Ledger) -> None:
-    assert ledger.notes.told("filter ai") == ""
-    ledger.notes.tell("filter ai", "It is away.")
+    assert ledger.notes.told("filter ai") == ("", float("-inf"))
+    ledger.notes.tell("filter ai", "It is away.", 5.0)
     ledger = again(path, ledger)
-    assert ledger.notes.told("filter ai") == "It is away."
-    ledger.notes.tell("filter ai", "")
-    assert ledger.notes.told("filter ai") == ""
+    assert ledger.notes.told("filter ai") == ("It is away.", 5.0)
+    ledger.notes.tell("filter ai", "", 5.0)
+    assert ledger.notes.told("filter ai") == ("", 5.0)

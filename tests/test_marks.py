@@ -15,7 +15,7 @@ from drain.filters.chain import Answer, Judgement
 from drain.filters.verdict import Action, Verdict
 from drain.header import LIMIT, Header, split
 from drain.mail import begins_with_header_field, normalised, on_the_wire
-from drain.marks import WRITTEN, Marks, tagged, without_forged
+from drain.marks import EXCHANGE, WRITTEN, Marks, tagged, without_forged
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.eml"))
 STAMP = b"X-Drain-Id: " + b"0" * 64 + b"\r\n"
@@ -134,7 +134,7 @@ def test_junk_is_spam() -> None:
 def test_the_stamp_is_the_lowest_line_of_ours_and_the_order_is_always_the_same() -> None:
     wire = Marks(exchange=True).on_the_wire(b"A: b\r\n\r\nx\r\n", STAMP, SPAM)
     assert [field.name for field in Header.of(wire).fields] == [*ADDED, "A"]
-    assert set(ADDED) == set(WRITTEN)
+    assert set(ADDED) == {*WRITTEN, *EXCHANGE}
 
 
 @pytest.mark.parametrize("judgement", [SCORED, SPAM, judged(("spamassassin", Verdict(-2.5)), score=-2.5)])
@@ -573,3 +573,33 @@ def test_a_header_of_very_many_fields_takes_no_time(line: bytes) -> None:
     begun = time.monotonic()
     Marks(subject_tag=TAG, strip_forged=True).on_the_wire(raw, STAMP, SPAM)
     assert time.monotonic() - begun < 3
+
+
+def test_a_hostile_header_costs_neither_time_nor_memory() -> None:
+    """25 MiB of Subjects, and of names of ours: the first megabyte of a header is what any server reads."""
+    marks = Marks(subject_tag=TAG, strip_forged=True)
+    for line in (b"Subject:a\n", b"x-spam-flag:\n"):
+        raw = line * (25 * 1024 * 1024 // len(line))
+        begun = time.process_time()
+        wire = marks.on_the_wire(raw, STAMP, SPAM)
+        assert time.process_time() - begun < 5
+        assert wire.count(b"[SPAM]") <= 10
+        assert len(wire) < 2 * 25 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        b"Subject: Cheap pills" + b" " * 300 + b"[spam]",
+        b"Subject: =?utf-8?q?Invoice?= =?bogus?q?[SPAM]?=",
+    ],
+)
+def test_a_tag_where_nobody_looks_is_no_tag(subject: bytes) -> None:
+    after, _ = tagged(subject + b"\r\n", TAG)
+    assert after.startswith(b"Subject: [SPAM] ")
+
+
+def test_names_that_exchange_writes_are_its_own_unless_we_write_them() -> None:
+    head = b"X-Forefront-Antispam-Report: SCL:1\r\n"
+    assert without_forged(head) == head
+    assert without_forged(head, exchange=True) == b"X-Original-" + head

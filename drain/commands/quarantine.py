@@ -12,7 +12,7 @@ from typing import TextIO
 
 from drain import assembly, show
 from drain.commands.common import LOCK_WAIT_SECONDS, begin, exit_code, locked_ledger
-from drain.errors import DrainError
+from drain.errors import DrainError, LockHeld
 from drain.ledger import Ledger
 from drain.quarantine import Entry, Quarantine, left_by_all
 from drain.settings import Config
@@ -65,7 +65,7 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Delivers mail out of quarantine, the filters passed over."""
     config, log = begin(arguments, environ)
     worst = os.EX_OK
-    released: dict[str, str] = {}
+    released: dict[str, tuple[str, bool]] = {}
     with locked_ledger(config, log) as ledger:
         quarantine = _quarantine(config, ledger)
         entries = _chosen(quarantine, arguments)
@@ -76,7 +76,8 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 print(f"drain: {clean(words)}", file=sys.stderr)
         for entry in entries:
             try:
-                released[quarantine.release(entry, time.time())] = entry.id
+                identity, before = quarantine.release(entry, time.time())
+                released[identity] = (entry.id, before)
             except DrainError as error:
                 worst = error.exit_code
                 _tell(arguments, {"id": entry.id, "state": "failed", "words": clean(str(error))}, sys.stderr)
@@ -84,25 +85,28 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return worst
     summary = assembly.sweep(config, log).deliver_released(LOCK_WAIT_SECONDS)
     with _reading(config) as quarantine:
-        for identity, name in released.items():
-            _tell(arguments, _became(name, quarantine.ledger.find(identity)), sys.stdout)
+        for identity, (name, before) in released.items():
+            _tell(arguments, _became(name, quarantine.ledger.find(identity), before=before), sys.stdout)
     if summary.error is not None:
         print(f"drain: {clean(str(summary.error))} What was released is delivered by the next pass.", file=sys.stderr)
-    return worst or exit_code(summary)
+    # A command that must act, and could not.
+    return worst or (os.EX_TEMPFAIL if isinstance(summary.error, LockHeld) else exit_code(summary))
 
 
 def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Deletes mail in quarantine for good."""
     config, log = begin(arguments, environ)
-    with locked_ledger(config, log) as ledger:
-        quarantine = _quarantine(config, ledger)
+    with _reading(config) as quarantine:
         entries = _chosen(quarantine, arguments)
+        # Before the lock: nobody's mail waits for an answer.
         if not arguments.yes and not sys.stdin.isatty():
             print("drain: Nothing was deleted: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
             return os.EX_USAGE
         if not arguments.yes and not _sure(entries):
             print("Nothing was deleted.")
             return os.EX_OK
+    with locked_ledger(config, log) as ledger:
+        quarantine = _quarantine(config, ledger)
         for entry in entries:
             quarantine.delete(entry, time.time())
             _tell(arguments, {"id": entry.id, "state": "deleted"}, sys.stdout)
@@ -138,15 +142,17 @@ def _sure(entries: list[Entry]) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _became(name: str, row: Row | None) -> dict[str, str]:
+def _became(name: str, row: Row | None, *, before: bool) -> dict[str, str]:
     state = row.state if row is not None else State.DEFERRED
+    if before and state is State.SETTLED:
+        return {"id": name, "state": "delivered before, and moved to the others"}
     words = clean((row.mailbox if state is State.SETTLED else row.words) or "") if row is not None else ""
     return {"id": name, "state": _ENDS.get(state, "released, and waiting for the next pass"), "words": words}
 
 
 def _tell(arguments: argparse.Namespace, told: Mapping[str, str], stream: TextIO) -> None:
     words = f": {told['words']}" if told.get("words") else ""
-    print(json.dumps(told) if arguments.json else f"{told['id']} {told['state']}{words}", file=stream)
+    print(json.dumps(told) if arguments.json else clean(f"{told['id']} {told['state']}{words}"), file=stream)
 
 
 def _as_json(entry: Entry) -> dict[str, str | float | int | None]:

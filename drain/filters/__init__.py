@@ -4,10 +4,15 @@ A filter is a small class in a module of its own, with
 
 - ``name``: as in ``FILTERS``;
 - ``timeout_seconds``: how long one check may take; 0 where it asks nobody and
-  costs nothing. Then it runs on the caller's thread and its verdict is not kept;
+  costs nothing. Then it runs on the caller's thread, and its verdict alone is not
+  worth keeping;
 - ``check(inbound) -> Verdict``, which changes nothing and may be called from
   several threads. It raises `FilterFailed` where it can say nothing; anything
   else that it raises is taken for that too.
+
+Two things it may have: ``probe() -> str``, which asks the service itself whether it is
+there, and raises `FilterFailed` if not; and ``at_once``, how many mails it is asked about
+at the same time, if not all.
 
 Its settings are the fields of the class, a frozen dataclass: what ``repr`` shows
 of them is what a verdict that was kept is still good for, so caches stay out of it

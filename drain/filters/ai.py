@@ -89,6 +89,7 @@ class Ai:
     response_format: str  # one of `RESPONSE_FORMATS`
     timeout_seconds: float
     name: ClassVar[str] = "ai"
+    at_once: ClassVar[int] = 2  # a model at home answers one after the other, and each would wait for all others
 
     def check(self, inbound: Inbound) -> Verdict:
         """The model's opinion, in points.

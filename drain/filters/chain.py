@@ -6,35 +6,40 @@ person has said what that means: "fail open", and the mail goes on without its
 verdict, or else the mail waits.
 """
 
+import contextlib
 import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from drain.errors import Stopping
 from drain.filters import Filter
 from drain.filters.inbound import Inbound
 from drain.filters.verdict import Action, FilterFailed, Verdict
 
-# After so many failures in a row of a service it is not asked again in this pass:
-# the rest of a long backlog would only wait for time-outs.
+_Result = TypeVar("_Result")
+
+# After so many failures in a row that took their time, a service is asked whether it is there
+# at all. If not, it is left alone for a while: a long backlog would only wait for time-outs.
 _FAILURES_IN_A_ROW = 3
 _SLOW_SECONDS = 1.0
+_OPEN_SECONDS = 30.0
 _TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one filter said: a verdict, or why it has none."""
+    """What one filter said: a verdict, or why it has none (and whether that is for the service's sake: ``down``)."""
 
     filter: str
     settings: str = ""
     verdict: Verdict | None = None
     failure: str = ""
+    down: bool = True
     seconds: float = 0.0
-    kept: bool = False  # an earlier one, and nobody was asked
     costs: bool = False  # worth keeping
 
 
@@ -43,13 +48,15 @@ class Judgement:
     """What all said, and what it comes to.
 
     ``score`` is None where no filter gives points. ``failed`` names the filter
-    for which the mail has to wait, "" if there is none.
+    for which the mail has to wait, "" if there is none. ``released``: nobody was
+    asked, since a person had said that it is to be delivered.
     """
 
     action: Action = Action.NONE
     score: float | None = None
     answers: tuple[Answer, ...] = ()
     failed: str = ""
+    released: bool = False
 
     @property
     def verdicts(self) -> list[tuple[str, Verdict]]:
@@ -119,10 +126,12 @@ class Chain:
     spend: Callable[[str], bool] = lambda name: True
     refund: Callable[[str], None] = lambda name: None
     stopping: Callable[[], bool] = lambda: False
-    # Of this pass: the words of each filter's last failure, and who gave an answer.
+    # Of this pass: the words of each filter's first failure, who gave an answer, and who was left alone.
     troubles: dict[str, str] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    is_open: dict[str, float] = field(default_factory=dict)
     _in_a_row: dict[str, int] = field(default_factory=dict)
+    _places: dict[str, threading.Semaphore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -156,9 +165,9 @@ class Chain:
     def _ask(self, asked: Filter, inbound: Inbound, kept: tuple[str, Verdict] | None) -> Answer:
         settings = fingerprint(asked)
         if kept is not None and kept[0] == settings:
-            return Answer(asked.name, settings, kept[1], kept=True)
+            return Answer(asked.name, settings, kept[1])
         begun = time.monotonic()
-        verdict, failure, down = None, "", False
+        verdict, failure, down = None, "", True
         try:
             verdict = self._checked(asked, inbound)
             failure = verdict.incomplete
@@ -167,41 +176,77 @@ class Chain:
         except Stopping:
             raise
         except Exception as error:  # noqa: BLE001 (a bug of a filter's must not lose or hold up a mail in another way)
-            failure = f"{asked.name} has a bug: {type(error).__name__}. Please report it."
+            failure, down = f"{asked.name} has a bug: {type(error).__name__}. Please report it.", False
         seconds = time.monotonic() - begun
+        self._note(asked, failure, slow=seconds >= _SLOW_SECONDS)
+        costs = asked.timeout_seconds > 0 and verdict is not None and not failure
+        return Answer(asked.name, settings, verdict, failure, down, seconds, costs)
+
+    def _note(self, asked: Filter, failure: str, *, slow: bool) -> None:
         with self._lock:
             if failure:
                 self.troubles.setdefault(asked.name, failure)
-                # Whoever takes his time to say nothing is as good as down.
-                down = down or seconds >= _SLOW_SECONDS
             else:
                 self.answered.add(asked.name)
-            self._in_a_row[asked.name] = self._in_a_row.get(asked.name, 0) + 1 if down else 0
-        costs = asked.timeout_seconds > 0 and verdict is not None and not failure
-        return Answer(asked.name, settings, verdict, failure, seconds, costs=costs)
+                self.is_open.pop(asked.name, None)
+            # Who fails at once can be asked again and costs nothing.
+            in_a_row = self._in_a_row.get(asked.name, 0) + 1 if failure and slow else 0
+            self._in_a_row[asked.name] = in_a_row % _FAILURES_IN_A_ROW
+        # Outside the lock, since it takes time again. Only mails can make a healthy service slow.
+        if in_a_row == _FAILURES_IN_A_ROW and not self._is_there(asked):
+            self.is_open[asked.name] = time.monotonic() + _OPEN_SECONDS
+
+    def _is_there(self, asked: Filter) -> bool:
+        """Whether a service answers at all, where there is a way to find out."""
+        probe = getattr(asked, "probe", None)
+        if probe is None or not self.spend(asked.name):
+            return False
+        try:
+            self._in_time(asked, probe)
+        except FilterFailed:
+            return False
+        return True
 
     def _checked(self, asked: Filter, inbound: Inbound) -> Verdict:
         if not asked.timeout_seconds:
             return asked.check(inbound)
-        if self._in_a_row.get(asked.name, 0) >= _FAILURES_IN_A_ROW:
-            raise FilterFailed(self.troubles.get(asked.name, f"{asked.name} failed several times in a row."))
+        if time.monotonic() < self.is_open.get(asked.name, 0.0):
+            raise FilterFailed(self.troubles[asked.name])
         if not self.spend(asked.name):
             words = f"{asked.name} has used up its calls of this month; it is asked again from the first of the next."
             raise FilterFailed(words, "AI_MONTHLY_CALLS gives it more.")
-        try:
-            return self._in_time(asked, inbound)
-        except FilterFailed as error:
-            if not error.asked:
-                self.refund(asked.name)
-            raise
+        with self._place(asked):
+            try:
+                return self._in_time(asked, lambda: asked.check(inbound))
+            except FilterFailed as error:
+                if not error.asked:
+                    self.refund(asked.name)
+                raise
 
-    def _in_time(self, asked: Filter, inbound: Inbound) -> Verdict:
-        """The check on a thread of its own, which is left behind when its time is over."""
-        answers: queue.SimpleQueue[Verdict | Exception] = queue.SimpleQueue()
+    @contextlib.contextmanager
+    def _place(self, asked: Filter) -> Iterator[None]:
+        """One of the few that the filter has, which is not waited for in its time."""
+        most = getattr(asked, "at_once", 0)
+        if not most:
+            yield
+            return
+        with self._lock:
+            places = self._places.setdefault(asked.name, threading.Semaphore(most))
+        while not places.acquire(timeout=_TICK_SECONDS):
+            if self.stopping():
+                raise Stopping("drain is stopping.")
+        try:
+            yield
+        finally:
+            places.release()
+
+    def _in_time(self, asked: Filter, do: Callable[[], _Result]) -> _Result:
+        """*do* on a thread of its own, which is left behind when the filter's time is over."""
+        answers: queue.SimpleQueue[_Result | Exception] = queue.SimpleQueue()
 
         def check() -> None:
             try:
-                answers.put(asked.check(inbound))
+                answers.put(do())
             except Exception as error:  # noqa: BLE001 (raised again below)
                 answers.put(error)
 

@@ -105,10 +105,14 @@ class Zone:
 
     def question(self, name: str) -> dns.name.Name | None:
         """What to ask for *name* (labels with dots between, ASCII); None if that is too long a name."""
-        try:
-            return dns.name.Name([label.encode("ascii") for label in name.split(".")] + list(self.origin.labels))
-        except dns.exception.DNSException:
-            return None
+        labels = [label.encode("ascii") for label in name.split(".")]
+        # A name of full length leaves no room for the zone's. What is listed is most often a domain, which is its end.
+        while labels:
+            try:
+                return dns.name.Name(labels + list(self.origin.labels))
+            except dns.exception.DNSException:
+                labels = [] if self.of_addresses else labels[1:]
+        return None
 
     @property
     def entries(self) -> tuple[tuple[str, ...], str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from drain.demo.s3 import StoredObject
 from drain.errors import LedgerUnavailable
 from drain.ledger import Ledger
 from drain.mail import Mail
@@ -14,7 +15,7 @@ from drain.state import Row, State
 from drain.sweep import Sweep
 from tests.http_fake import Answer, FakeHttp, Request, answer
 from tests.smtp_fake import DROP
-from tests.support import LONG_AGO, MAIL, House, on_verb
+from tests.support import MAIL, House, on_verb
 
 ALICE = "alice@example.test"
 BLOCK = (
@@ -476,8 +477,120 @@ def test_a_ledger_that_cannot_be_written_holds_the_verdict_and_the_mail(
     assert judged.house.keys() == ["pending/one"]
 
 
-def test_a_release_and_long_ago(judged: Judged) -> None:
-    """Objects in quarantine are dated by the copy; the ledger's version of one is by that date."""
+def test_a_running_drain_delivers_what_another_process_released(judged: Judged) -> None:
+    """Its own last pass had left nothing unfinished."""
     quarantined(judged)
-    identity = released(judged)
-    assert judged.house.s3.objects[f"quarantine/{identity}-one"].last_modified != LONG_AGO
+    running = judged.sweep()
+    assert running.run().outcomes == {}
+    released(judged)
+    assert running.run().outcomes == {Outcome.DELIVERED: 1}
+
+
+def test_an_idle_pass_does_not_open_a_ledger_that_nobody_wrote_to(
+    judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantined(judged)
+    running = judged.sweep()
+    running.run()
+
+    def opened(_path: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("drain.sweep.Ledger", opened)
+    assert running.run().outcomes == {}
+
+
+def test_what_is_put_in_the_place_of_a_released_object_is_not_believed(judged: Judged) -> None:
+    """Between the LIST and the GET; released means that neither token nor filter is asked."""
+    judged.house.put("one")
+    judged.sweep(REQUIRE_SEALED="true").run()
+    (key,) = judged.house.keys("quarantine/")
+    sweep = judged.sweep(REQUIRE_SEALED="true")
+    (listed,) = next(sweep.bucket.pages(key))
+    with judged.ledger() as ledger:
+        ledger.release(listed, Mail(MAIL, ALICE, "a@x.test"), key.split("/")[1][:64], judged.house.now)
+
+    def overwrite(step: Step, _name: str) -> None:
+        if step is Step.CONNECTED:
+            about = judged.house.s3.objects[key].metadata
+            judged.house.s3.objects[key] = StoredObject(MAIL + b"forged", about)
+
+    sweep.step = overwrite
+    sweep.deliver_released(1.0)
+    assert not [mail for mail in judged.house.smtp.filed if b"forged" in mail.content]
+
+
+def test_a_mail_that_a_filter_alone_cannot_check_is_set_aside_after_a_while_and_reported(judged: Judged) -> None:
+    """A virus scanner takes none of that size: for ever waiting, a lifecycle rule would delete it."""
+
+    def odd(request: Request) -> Answer:
+        large = request.json["message"]["subject"] == "large"
+        return Answer(b"nonsense") if large else answer({"decision": "allow"})
+
+    judged.policy.answer = odd
+    judged.house.put("large", b"Subject: large\r\n\r\nx\r\n")
+    for number in range(10):
+        judged.house.put(str(number), MAIL + b"%d" % number)
+        judged.sweep(CONCURRENCY="1").run()
+        judged.house.now += 7200
+    assert len(judged.house.smtp.filed) == 10
+    (key,) = judged.house.keys("quarantine/")
+    assert key.endswith("-large")
+    assert judged.house.events("quarantine")[0]["message"].startswith(
+        "Mail was set aside under quarantine/: 1 filter-d"
+    )
+
+
+def test_but_while_a_filter_has_nothing_to_say_of_any_mail_all_wait(judged: Judged) -> None:
+    judged.policy.answer = lambda request: Answer(b"nonsense")
+    judged.house.put("one")
+    for _ in range(12):
+        judged.sweep().run()
+        judged.house.now += 7200
+    assert judged.house.keys() == ["pending/one"]
+
+
+def test_a_sender_cannot_turn_the_alert_of_a_filter_on_and_off(judged: Judged) -> None:
+    def odd(request: Request) -> Answer:
+        return Answer(b"nonsense") if request.json["message"]["subject"] == "odd" else answer({"decision": "allow"})
+
+    judged.policy.answer = odd
+    for number in range(4):
+        judged.house.put(f"{number}", MAIL + b"%d" % number)
+        judged.house.put(f"{number}-odd", b"Subject: odd\r\n\r\n%d\r\n" % number)
+        judged.sweep().run()
+        judged.house.now += 300
+    assert [event["level"] for event in judged.house.events("filter")].count("alert") <= 1
+
+
+def test_what_a_person_deleted_is_never_discarded_when_it_comes_again(judged: Judged) -> None:
+    quarantined(judged)
+    identity = judged.row().identity
+    with judged.ledger() as ledger:
+        ledger.deleted(identity, judged.house.now)
+    del judged.house.s3.objects[f"quarantine/{identity}-one"]
+    judged.house.put("one")
+    assert judged.sweep(ALLOW_DISCARD="true").run().outcomes == {Outcome.QUARANTINED: 1}
+
+
+def test_a_reason_that_no_database_takes_is_stored_all_the_same(judged: Judged) -> None:
+    judged.policy.answer = lambda request: Answer(b'{"decision": "deny", "reason": "\\ud800"}')
+    judged.house.put("one")
+    assert judged.sweep().run().outcomes == {Outcome.QUARANTINED: 1}
+    assert not judged.house.events("bug")
+
+
+def test_a_released_mail_has_a_verdict_of_ours_above_a_forged_one(judged: Judged) -> None:
+    forged = b"X-Drain-Verdict: deliver; auth (spf=pass)\r\n" + MAIL
+    quarantined(judged, raw=forged)
+    released(judged, raw=forged)
+    judged.sweep().deliver_released(1.0)
+    (filed,) = judged.house.smtp.mailbox(ALICE)
+    assert filed.startswith(b"X-Drain-Verdict: deliver; released by hand\r\nX-Drain-Id: ")
+
+
+def test_a_virus_that_comes_again_is_no_alarm_either(judged: Judged) -> None:
+    quarantined(judged)
+    judged.house.put("again")
+    judged.sweep().run()
+    assert not judged.house.events("quarantine")

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from drain import cli
+from drain.demo.s3 import StoredObject
+from drain.lock import held
 from drain.mail import Mail
 from tests.http_fake import Answer, FakeHttp, Request, answer
-from tests.support import MAIL, House, on_verb
+from tests.support import LONG_AGO, MAIL, House, on_verb
 
 ALICE = "alice@example.test"
 BOB = "bob@example.test"
@@ -256,6 +258,76 @@ def test_an_object_that_the_ledger_does_not_know_is_listed_and_can_be_released(h
     assert drain("quarantine", "release", row["id"])[0] == 0
     assert len(house.smtp.filed) == 1
     assert house.keys("quarantine/") == []
+
+
+def test_what_somebody_else_put_under_the_name_of_a_mail_is_not_released(house: House, drain: Drain) -> None:
+    """Identities can be read in the bucket; who can write there could borrow a friend's name for his own mail."""
+    house.put("one", mail("deny"))
+    drain("once")
+    (key,) = house.keys("quarantine/")
+    forged = f"{key.rpartition('-')[0]}-zz"
+    about = house.s3.objects[key].metadata
+    house.s3.objects[forged] = StoredObject(mail("allow", 666), about, last_modified=LONG_AGO)
+    code, output, errors = drain("quarantine", "release", "--reason", "denied")
+    assert code == 65
+    assert output.count("delivered") == 1
+    assert "somebody else wrote it" in errors
+    assert [filed.content.endswith(mail("deny")) for filed in house.smtp.filed] == [True]
+    assert house.keys("quarantine/") == [forged]
+    assert "somebody else wrote it" in drain("quarantine", "show", forged)[1]
+
+
+def test_a_mail_that_was_delivered_meanwhile_is_moved_and_not_sent_again(house: House, drain: Drain) -> None:
+    house.put("one", mail("allow"))
+    drain("once", REQUIRE_SEALED="true")
+    house.put("two", mail("allow"))
+    drain("once")
+    (row,) = rows(drain("quarantine", "list", "--json")[1])
+    code, output, _ = drain("quarantine", "release", row["id"])
+    assert code == 0
+    assert "delivered before" in output
+    assert house.keys("quarantine/") == []
+    assert len(house.smtp.filed) == 1
+
+
+def test_nothing_waits_for_an_answer_with_the_lock_in_its_hand(
+    house: House, drain: Drain, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Person(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self, _size: int | None = -1, /) -> str:  # type: ignore[override] # typeshed's bases disagree
+            with held(house.state_dir / "drain.lock", house.events.log):
+                return "y\n"
+
+    monkeypatch.setattr(sys, "stdin", Person())
+    assert drain("quarantine", "delete", three[0])[0] == 0
+
+
+def test_a_release_that_meets_another_drain_at_work_is_75(
+    house: House, drain: Drain, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from drain.commands import quarantine
+    from drain.errors import LockHeld
+    from drain.sweep import Summary, Sweep
+
+    monkeypatch.setattr(quarantine, "LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(Sweep, "deliver_released", lambda self, seconds: Summary(error=LockHeld("At work.")))
+    code, output, _ = drain("quarantine", "release", three[0])
+    assert code == 75
+    assert "waiting for the next pass" in output
+
+
+@pytest.mark.parametrize(
+    "sender", ['"\\[/b]"@evil.test', '"\\[link=http://evil.test]x"@evil.test', "[bold]@evil.test", ":warning:@x.test"]
+)
+def test_no_sender_can_break_or_paint_the_list(house: House, drain: Drain, sender: str) -> None:
+    house.put("one", mail("deny"), metadata={"to": ALICE, "from": sender})
+    drain("once")
+    code, output, _ = drain("quarantine", "list")
+    assert code == 0
+    assert sender in output
 
 
 # -- drain filter --
