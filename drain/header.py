@@ -15,6 +15,8 @@ from drain.mail import normalised
 # What is read of a mail for its header. Maddy and Postfix take a megabyte and less.
 LIMIT = 1024 * 1024
 _END = re.compile(rb"(?:\A|\r\n)\r\n")
+# The same before line ends are normalised. Atomic: CRLF is one line end, never two.
+_EMPTY_LINE = re.compile(rb"(?:\A|(?>\r\n|\n|\r))(?>\r\n|\n|\r)")
 # RFC 5322 2.2, and blanks before the colon as in 4.5. The value ends where a line does not go on.
 _AFTER_NAME = rb"[ \t]*+:((?:[^\r\n]++|\r\n[ \t])*+)\r\n"
 _FIELD = re.compile(rb"^([!-9;-~]++)" + _AFTER_NAME, re.MULTILINE)
@@ -45,7 +47,9 @@ class Header:
     @classmethod
     def of(cls, raw: bytes) -> "Header":
         """The header of a message (at most its first `LIMIT` bytes)."""
-        return cls(split(normalised(raw[:LIMIT]))[0])
+        # Found first: the lines of the body are none of its business.
+        found = _EMPTY_LINE.search(raw, 0, LIMIT)
+        return cls(split(normalised(raw[: found.end() if found else LIMIT]))[0])
 
     @property
     def fields(self) -> Iterator[Field]:

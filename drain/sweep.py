@@ -199,7 +199,7 @@ class Sweep:
     @staticmethod
     def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:
         """Makes due what waited for a filter that one of its mails has passed by now; how many."""
-        closed = {f"filter-{name}" for name in chain.troubles.keys() - chain.fail_open - chain.answered}
+        closed = {f"filter-{name}" for name in chain.failing - chain.fail_open}
         return sum(ledger.wake(reason) for reason in canaries - closed)
 
     def _delivery(self, ledger: Ledger, sessions: Sessions) -> Delivery:
@@ -245,11 +245,10 @@ class Sweep:
             more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
             waits = "Such mail waits in the bucket."
             self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
-        for name in chain.answered - chain.troubles.keys():
+        for name in chain.answered - chain.failing:
             self._tell(ledger, "filter", name, "")
-        for name, words in chain.troubles.items():
-            if name in chain.answered and name not in chain.is_open:
-                continue  # about single mails, whose lines in the log say so: a sender could turn it on and off
+        for name in chain.failing:
+            words = chain.troubles[name]
             means = "Mail goes on without it." if name in chain.fail_open else "Mail waits for it."
             self._tell(ledger, "filter", name, f"{words} {means}")
         if summary.no_junk_mailbox is not None:

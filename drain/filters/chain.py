@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 # at all. If not, it is left alone for a while: a long backlog would only wait for time-outs.
 _FAILURES_IN_A_ROW = 3
 _SLOW_SECONDS = 1.0
-_OPEN_SECONDS = 30.0
+_LEFT_ALONE_SECONDS = 30.0
 _TICK_SECONDS = 0.2
 
 
@@ -126,10 +126,11 @@ class Chain:
     spend: Callable[[str], bool] = lambda name: True
     refund: Callable[[str], None] = lambda name: None
     stopping: Callable[[], bool] = lambda: False
-    # Of this pass: the words of each filter's first failure, who gave an answer, and who was left alone.
+    # Of this pass: the words of each filter's first failure, who gave an answer, and whose last one was a failure.
     troubles: dict[str, str] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
-    is_open: dict[str, float] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)
+    _left_alone_until: dict[str, float] = field(default_factory=dict)
     _in_a_row: dict[str, int] = field(default_factory=dict)
     _places: dict[str, threading.Semaphore] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -186,15 +187,16 @@ class Chain:
         with self._lock:
             if failure:
                 self.troubles.setdefault(asked.name, failure)
+                self.failing.add(asked.name)
             else:
                 self.answered.add(asked.name)
-                self.is_open.pop(asked.name, None)
+                self.failing.discard(asked.name)
             # Who fails at once can be asked again and costs nothing.
             in_a_row = self._in_a_row.get(asked.name, 0) + 1 if failure and slow else 0
             self._in_a_row[asked.name] = in_a_row % _FAILURES_IN_A_ROW
         # Outside the lock, since it takes time again. Only mails can make a healthy service slow.
         if in_a_row == _FAILURES_IN_A_ROW and not self._is_there(asked):
-            self.is_open[asked.name] = time.monotonic() + _OPEN_SECONDS
+            self._left_alone_until[asked.name] = time.monotonic() + _LEFT_ALONE_SECONDS
 
     def _is_there(self, asked: Filter) -> bool:
         """Whether a service answers at all, where there is a way to find out."""
@@ -203,19 +205,21 @@ class Chain:
             return False
         try:
             self._in_time(asked, probe)
-        except FilterFailed:
+        except Stopping:
+            raise
+        except Exception:  # noqa: BLE001 (a failure, or a bug: nothing that says that it is there)
             return False
         return True
 
     def _checked(self, asked: Filter, inbound: Inbound) -> Verdict:
         if not asked.timeout_seconds:
             return asked.check(inbound)
-        if time.monotonic() < self.is_open.get(asked.name, 0.0):
-            raise FilterFailed(self.troubles[asked.name])
-        if not self.spend(asked.name):
-            words = f"{asked.name} has used up its calls of this month; it is asked again from the first of the next."
-            raise FilterFailed(words, "AI_MONTHLY_CALLS gives it more.")
         with self._place(asked):
+            if time.monotonic() < self._left_alone_until.get(asked.name, 0.0):
+                raise FilterFailed(self.troubles[asked.name])
+            if not self.spend(asked.name):
+                words = f"{asked.name} has used up its calls of this month; it is asked again on the first of the next."
+                raise FilterFailed(words, "AI_MONTHLY_CALLS gives it more.")
             try:
                 return self._in_time(asked, lambda: asked.check(inbound))
             except FilterFailed as error:

@@ -241,4 +241,7 @@ def added(filed: bytes) -> dict[str, str]:
 def verdict_of(filed: bytes, name: str) -> str:
     """What one filter said, as it stands in ``X-Drain-Verdict``; "" if it was not asked."""
     said = added(filed).get("X-Drain-Verdict", "")
-    return next((part.removeprefix(f"{name}=") for part in said.split("; ") if part.startswith(f"{name}=")), "")
+    for part in said.split("; "):
+        if part == name or part.startswith((f"{name}=", f"{name} ")):
+            return part.removeprefix(name).removeprefix("=").strip() or "nothing"
+    return ""
