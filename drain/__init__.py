@@ -101,6 +101,8 @@ show       what a person at a terminal sees, of a pass and of a mail
 keygen     a key pair, and what to do with it
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
+summary    what a pass came to
+report     what of it a person has to be told, and how often
 delivery   one mail, from its object to its end
 handover   one SMTP transaction, and the ledger around it
 ends       settled, set aside, discarded, deferred: commits and moves
@@ -138,6 +140,7 @@ settings   every setting, declared once
 config     where their values come from, and what is wrong with them
 envfile    where ``drain.env`` is and how it is read
 setting    what a setting is, and how each kind of value is read
+places     names of hosts, domains and mailboxes: how they are written and compared
 errors     what can go wrong, told apart by what a person can do about it
 text       words from outside, made safe to show
 templates  Postfix and Maddy configurations to start from

@@ -15,7 +15,8 @@ from typing import Any
 
 from drain import envfile
 from drain.errors import ConfigError
-from drain.setting import PEM_BEGIN, Setting, domain_key, is_loopback
+from drain.places import domain_key, is_loopback
+from drain.setting import PEM_BEGIN, Setting
 from drain.settings import SETTINGS, Config
 from drain.text import clean
 

@@ -6,7 +6,8 @@ import ssl
 from dataclasses import dataclass
 
 from drain.errors import ConfigError, MailServerRefused, MailServerUnavailable
-from drain.setting import Secret, is_loopback
+from drain.places import is_loopback
+from drain.setting import Secret
 from drain.text import clean
 
 _CONNECT_SECONDS = 30.0

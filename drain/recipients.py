@@ -16,9 +16,10 @@ from dataclasses import dataclass
 
 from drain.directory import Listing
 from drain.errors import ConfigError, MailServerUnavailable
+from drain.places import domain_key
 from drain.routing import Candidate, Router, is_sendable
 from drain.sessions import Sessions
-from drain.setting import Secret, domain_key
+from drain.setting import Secret
 
 KEY = "config/recipients"
 _FIRST_LINE = "drain recipients v1\n"

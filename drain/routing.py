@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drain.errors import ConfigError
-from drain.setting import domain_key
+from drain.places import domain_key
 from drain.text import clean
 
 # RFC 2142, and the address that DMARC reports usually go to.

@@ -20,7 +20,8 @@ from drain.inject import FINAL_REPLY_SECONDS
 from drain.log import Level, Log
 from drain.notify import Notifier
 from drain.outcome import Outcome, Step
-from drain.sweep import Summary, Sweep
+from drain.summary import Summary
+from drain.sweep import Sweep
 
 _STOP_SECONDS = 9.0
 _LONGEST_BACKOFF_SECONDS = 900.0

@@ -5,9 +5,6 @@ A parser takes the text that somebody wrote and gives the value, or raises
 """
 
 import difflib
-import ipaddress
-import re
-import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,36 +195,6 @@ def prefix(value: str) -> str:
     return value
 
 
-def url(value: str) -> str:
-    """An address on the web."""
-    if value and not value.startswith(("https://", "http://")):
-        raise ValueError("an address beginning with https:// (or http:// on loopback)")
-    return value.rstrip("/")
-
-
-# RFC 5894 7.2: IDNA 2003, which Python has, maps them away; IDNA 2008, and the domain's owner, does not.
-_DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")
-
-
-def domain_key(domain: str) -> str:
-    """The one form in which domains are compared: lower case, IDNA A-labels, no final dot."""
-    name = domain.strip().rstrip(".").lower()
-    if _DEVIATIONS & set(name):
-        return name  # Python's codec would make another domain of it
-    try:
-        return name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return name
-
-
-def domains(value: str) -> tuple[str, ...]:
-    """Mail domains, in the form that `domain_key` gives them."""
-    names = tuple(domain_key(part) for part in value.split(",") if part.strip())
-    if (value and not names) or any("@" in name or " " in name or not name.isascii() for name in names):
-        raise ValueError("one mail domain, or several with commas between (in its xn-- form where it has \u00df)")
-    return names
-
-
 def words(value: str) -> tuple[str, ...]:
     """Words with commas between, in lower case."""
     return tuple(part.strip().lower() for part in value.split(",") if part.strip())
@@ -284,103 +251,8 @@ def number(least: float) -> Callable[[str], float]:
     return parse
 
 
-def host(value: str) -> str:
-    """A host's name or address without a port, or the path of a socket."""
-    if value and not value.startswith("/") and not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
-        try:
-            ipaddress.ip_address(value.strip("[]"))
-        except ValueError:
-            raise ValueError("a name or an address without a port, or a path beginning with /") from None
-    return value.strip("[]")
-
-
-_MAILBOX = re.compile(r"\+junk|[^\s\x00-\x20\x7f<>+@][^\s\x00-\x20\x7f<>@]*(?:@[^\s@<>]+)?", re.IGNORECASE)
-
-
-def junk_mailbox(value: str) -> str:
-    """A mailbox's name or address, or ``+junk``, or ``none``."""
-    if value and not _MAILBOX.fullmatch(value):
-        raise ValueError("a mailbox, with its domain or without, or +junk, or none")
-    return value
-
-
 def tag(value: str) -> str:
     """A short text for the Subject."""
     if len(value) > 60 or not value.isprintable():
         raise ValueError("at most 60 letters on one line")
     return value.strip()
-
-
-_ZONE = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
-
-
-def zones(value: str) -> tuple[str, ...]:
-    """Names of DNS zones; ``none`` for none."""
-    names = tuple(name.rstrip(".") for name in words(value))
-    if names == ("none",):
-        return ()
-    if any(name.endswith(".dq.spamhaus.net") for name in names):
-        raise ValueError("names as in zen.spamhaus.org; the key of dq.spamhaus.net goes into SPAMHAUS_DQS_KEY")
-    if not all(_ZONE.fullmatch(name) and len(name) < 200 for name in names):
-        raise ValueError("names of DNS zones with commas between, or none")
-    return names
-
-
-def resolvers(value: str) -> tuple[str, ...]:
-    """Addresses of DNS resolvers, each with a port or without."""
-    found = words(value)
-    for place in found:
-        host, port = _host_and_port(place)
-        try:
-            ipaddress.ip_address(host)
-            good = port is None or 0 < int(port) < 65536
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError("IP addresses with commas between, each with :port or without ([2001:db8::1]:53)")
-    return found
-
-
-def _host_and_port(place: str) -> tuple[str, str | None]:
-    if place.startswith("["):
-        host, _, port = place[1:].partition("]")
-        return host, port.removeprefix(":") or None
-    host, colon, port = place.partition(":")
-    return (host, port) if colon and ":" not in port else (place, None)
-
-
-def private_url(value: str) -> str:
-    """An address on the web that may see mail: ``https://``, or ``http://`` in one's own network."""
-    if not value:
-        return ""
-    address = value.rstrip("/")
-    parts = urllib.parse.urlsplit(address)
-    host = parts.hostname or ""
-    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_private(host))):
-        raise ValueError("an address beginning with https:// (http:// is for this machine and your own network)")
-    if "@" in parts.netloc:
-        raise ValueError("an address without a user and a password in it")
-    return address
-
-
-# RFC 6598; also what Tailscale gives to a person's own machines.
-_SHARED = ipaddress.ip_network("100.64.0.0/10")
-
-
-def is_private(host: str) -> bool:
-    """Whether *host* is this machine or in one's own network: by its address, or by a name that is not public."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return "." not in host or host.endswith((".local", ".home.arpa", ".lan", ".internal", ".localhost"))
-    return address.is_private or address in _SHARED
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine, by name or by address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -8,22 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from drain.places import domains, host, junk_mailbox, private_url, resolvers, url, zones
 from drain.setting import (
     Secret,
     Setting,
     account_id,
     choice,
     days,
-    domains,
     each,
-    host,
-    junk_mailbox,
     number,
     path,
     paths,
     prefix,
-    private_url,
-    resolvers,
     seconds,
     setting,
     size,
@@ -31,12 +27,10 @@ from drain.setting import (
     tag,
     text,
     tokens,
-    url,
     whole,
     words,
     yes_no,
     yes_no_auto,
-    zones,
 )
 
 FILTERS = ("auth", "dnsbl", "clamav", "spamassassin", "ai", "decision")

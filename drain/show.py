@@ -12,7 +12,7 @@ from drain.opener import Opened
 from drain.outcome import Outcome, Result
 from drain.quarantine import Entry
 from drain.recipients import Recipients
-from drain.sweep import Summary
+from drain.summary import Summary
 from drain.text import clean
 from drain.verdicts import Kept
 

@@ -12,7 +12,6 @@ import itertools
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,65 +32,18 @@ from drain.marks import Marks
 from drain.notes import Purse
 from drain.opener import Opener
 from drain.outcome import Outcome, Result, Step
+from drain.report import Report
 from drain.routing import Router
 from drain.sessions import Sessions
 from drain.state import Row, State
+from drain.summary import Summary
 
 # After so many mails in a row that R2 did not give or take, a LIST tells whether
 # the link is down: the rest of a long backlog would only wait for time-outs.
 _BUCKET_FAILURES_IN_A_ROW = 5
 # DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
 _GRACE_SECONDS = 7.0
-# What comes and goes is not to be heard of more often.
-_ALARM_SECONDS = 3600.0
 _LAST_SECONDS = 1.0
-
-_PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED, Outcome.DISCARDED)
-_LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
-
-
-@dataclass
-class Summary:
-    """What a pass came to."""
-
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    listed: int = 0
-    missing: int = 0
-    asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine, but for filters'
-    keyless: Counter[str] = field(default_factory=Counter)  # what was seen to have no key, in words
-    waiting: Counter[str] = field(default_factory=Counter)  # what deferred mail waits for
-    woken: int = 0  # of these, what is due after all
-    no_junk_mailbox: bool | None = None  # whether SPAM_RCPT was refused; None: not asked for
-    bugs: int = 0
-    stopped: bool = False
-    seconds: float = 0.0
-    error: DrainError | None = None
-
-    def after(self, first: "Summary") -> "Summary":
-        """Both as one, where the second looked again at what waited in the first."""
-        for name in ("outcomes", "asided", "keyless"):
-            getattr(self, name).update(getattr(first, name))
-        self.outcomes[Outcome.WAITING] -= first.outcomes[Outcome.WAITING]
-        self.listed += first.listed - first.outcomes[Outcome.WAITING]
-        self.missing += first.missing
-        self.bugs += first.bugs
-        self.seconds += first.seconds
-        return self
-
-    @property
-    def progressed(self) -> bool:
-        """Whether any object left ``pending/``: then another look is worth while at once."""
-        return any(self.outcomes[outcome] for outcome in _PROGRESS)
-
-    @property
-    def no_key(self) -> int:
-        """Mails that no key here opens."""
-        return self.outcomes[Outcome.NO_KEY]
-
-    @property
-    def left(self) -> int:
-        """Mails seen that wait for another pass."""
-        return sum(self.outcomes[outcome] for outcome in _LEFT)
 
 
 @dataclass
@@ -194,7 +146,8 @@ class Sweep:
             if complete:
                 summary.woken = self._wake(work.canaries, delivery.chain, ledger)
             summary.error = work.error or (None if summary.progressed else work.refused)
-            self._report(summary, delivery.chain, ledger)
+            report = Report(self.log, ledger.notes, self.router, self.prefixes.quarantine, self.clock)
+            report.tell(summary, delivery.chain)
 
     @staticmethod
     def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:
@@ -231,38 +184,6 @@ class Sweep:
                 yield [ListedObject(key, etag, datetime.datetime.fromisoformat(last_modified), 0)]
             elif (listed := self.bucket.find(key)) is not None and listed.key == key:
                 yield [listed]
-
-    def _report(self, summary: Summary, chain: Chain, ledger: Ledger) -> None:
-        """Tells the person what of this pass wants one."""
-        if summary.asided:
-            reasons = ", ".join(f"{number} {reason}" for reason, number in summary.asided.items())
-            self.log.alert(
-                "quarantine",
-                message=f"Mail was set aside under {self.prefixes.quarantine}: {reasons}.{_hint(summary, self.router.catch_all)}",
-            )
-        if summary.keyless:
-            (words, _), *others = summary.keyless.most_common()
-            more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
-            waits = "Such mail waits in the bucket."
-            self.log.alert("no-key", mails=summary.keyless.total(), message=f"{words}{more} {waits}")
-        for name in chain.answered - chain.failing:
-            self._tell(ledger, "filter", name, "")
-        for name in chain.failing:
-            words = chain.troubles[name]
-            means = "Mail goes on without it." if name in chain.fail_open else "Mail waits for it."
-            self._tell(ledger, "filter", name, f"{words} {means}")
-        if summary.no_junk_mailbox is not None:
-            words = "The mail server has no such mailbox; spam goes to its own, tagged."
-            self._tell(ledger, "junk", self.router.junk, words if summary.no_junk_mailbox else "")
-
-    def _tell(self, ledger: Ledger, event: str, name: str, words: str) -> None:
-        """Once until it is over, however the words change, and once when it is (""); an alarm once an hour at most."""
-        told, at = ledger.notes.told(f"{event} {name}")
-        if bool(told) is not bool(words):
-            alarming = bool(words) and not 0 <= self.clock() - at < _ALARM_SECONDS
-            ledger.notes.tell(f"{event} {name}", words, self.clock() if alarming else at)
-            say = self.log.alert if alarming else self.log.notice
-            say(event, message=words or "It works again.", **{event: name})
 
     def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
@@ -305,15 +226,6 @@ def _stamps(ledger: Path) -> tuple[tuple[int, int], ...]:
             about = path.stat()
             found.append((about.st_mtime_ns, about.st_size))
     return tuple(found)
-
-
-def _hint(summary: Summary, catch_all: str) -> str:
-    """Refusals at RCPT, catch-all included, are seldom the mail's fault."""
-    if not {"no-mailbox", "recipient-refused"} & set(summary.asided):
-        return ""
-    if not catch_all:
-        return " There is no catch-all (INJECT_RCPT=none). Does the mail server have the domains in MAIL_DOMAIN?"
-    return " Does the mail server have the domains in MAIL_DOMAIN, and the mailbox in INJECT_RCPT?"
 
 
 class _Pass:

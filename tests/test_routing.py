@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from drain.errors import ConfigError
+from drain.places import domain_key, domains
 from drain.routing import Router, is_sendable, load_aliases
-from drain.setting import domain_key, domains
 
 ROUTER = Router(
     domains=("example.test", "second.test", "xn--bcher-kva.test"),

@@ -12,7 +12,7 @@ from drain.demo.s3 import Fault
 from drain.errors import BucketUnavailable, LockHeld
 from drain.notify import Notifier
 from drain.service import Service
-from drain.sweep import Summary
+from drain.summary import Summary
 from tests.support import House
 
 

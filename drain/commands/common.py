@@ -10,7 +10,7 @@ from drain.errors import ConfigError, LockHeld
 from drain.ledger import Ledger
 from drain.log import Log, for_environment
 from drain.settings import Config
-from drain.sweep import Summary
+from drain.summary import Summary
 
 LOCK_WAIT_SECONDS = 60.0
 

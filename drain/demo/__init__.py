@@ -13,7 +13,7 @@ from drain.demo.smtp import MaildirServer
 from drain.log import Level, Log, key_value
 from drain.mail import on_the_wire
 from drain.outcome import Outcome, Result
-from drain.sweep import Summary
+from drain.summary import Summary
 
 _USER = "drain"
 _MAILBOXES: dict[str, str | None] = {

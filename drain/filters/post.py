@@ -26,7 +26,8 @@ from urllib3.connection import HTTPConnection
 
 from drain.filters.unreachable import in_words, late, was_reached
 from drain.filters.verdict import FilterFailed
-from drain.setting import Secret, is_loopback
+from drain.places import is_loopback
+from drain.setting import Secret
 from drain.text import clean
 
 _BLOCK = 8 * 1024

@@ -310,7 +310,8 @@ def test_a_release_that_meets_another_drain_at_work_is_75(
 ) -> None:
     from drain.commands import quarantine
     from drain.errors import LockHeld
-    from drain.sweep import Summary, Sweep
+    from drain.summary import Summary
+    from drain.sweep import Sweep
 
     monkeypatch.setattr(quarantine, "LOCK_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(Sweep, "deliver_released", lambda self, seconds: Summary(error=LockHeld("At work.")))

@@ -1,0 +1,54 @@
+"""What a pass came to."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from drain.errors import DrainError
+from drain.outcome import Outcome
+
+_PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED, Outcome.DISCARDED)
+_LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
+
+
+@dataclass
+class Summary:
+    """What a pass came to."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    listed: int = 0
+    missing: int = 0
+    asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine, but for filters'
+    keyless: Counter[str] = field(default_factory=Counter)  # what was seen to have no key, in words
+    waiting: Counter[str] = field(default_factory=Counter)  # what deferred mail waits for
+    woken: int = 0  # of these, what is due after all
+    no_junk_mailbox: bool | None = None  # whether SPAM_RCPT was refused; None: not asked for
+    bugs: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    error: DrainError | None = None
+
+    def after(self, first: "Summary") -> "Summary":
+        """Both as one, where the second looked again at what waited in the first."""
+        for name in ("outcomes", "asided", "keyless"):
+            getattr(self, name).update(getattr(first, name))
+        self.outcomes[Outcome.WAITING] -= first.outcomes[Outcome.WAITING]
+        self.listed += first.listed - first.outcomes[Outcome.WAITING]
+        self.missing += first.missing
+        self.bugs += first.bugs
+        self.seconds += first.seconds
+        return self
+
+    @property
+    def progressed(self) -> bool:
+        """Whether any object left ``pending/``: then another look is worth while at once."""
+        return any(self.outcomes[outcome] for outcome in _PROGRESS)
+
+    @property
+    def no_key(self) -> int:
+        """Mails that no key here opens."""
+        return self.outcomes[Outcome.NO_KEY]
+
+    @property
+    def left(self) -> int:
+        """Mails seen that wait for another pass."""
+        return sum(self.outcomes[outcome] for outcome in _LEFT)
