@@ -108,7 +108,8 @@ def test_mail_waits_for_a_filter_that_goes_in_the_middle_of_a_pass_and_is_delive
     else:
         start(name)
     judged.all_are_due()
-    mended = judged.watched()
+    # What comes back first does what was asked of it before.
+    mended = judged.watched(FILTER_TIMEOUT=f"{name}=60")
     assert (len(mended("mail", state="delivered")), mended.code) == (MAILS - delivered, 0)
     assert filed(judged) == every_mail_once(MAILS)
     assert not without_verdict(judged, name)
@@ -155,7 +156,7 @@ def test_a_series_of_passes_without_a_filter_has_one_alert(
     broken = judged.watched(part.kill, STRUCK_AFTER)
     alerts = broken("filter", level="alert")
     left = MAILS - len(broken("mail", state="delivered"))
-    assert judged.pass_()["waiting"] == left, "not due"
+    assert judged.pass_()["waiting"] == left - 1, "not due, and one of them is tried"
     for _ in range(2):
         judged.all_are_due()
         again = judged.watched()
