@@ -73,7 +73,7 @@ def spamd_part(folder: Path) -> Iterator[Part]:
 @contextlib.contextmanager
 def clamd_part(folder: Path) -> Iterator[Part]:
     with Clamd(folder) as clamd:
-        yield _of_signals("clamav", {"CLAMD_SOCKET": clamd.socket}, clamd.signal)
+        yield _of_signals("clamav", {"CLAMD_SOCKET": clamd.socket}, clamd.signal_all)
 
 
 @contextlib.contextmanager

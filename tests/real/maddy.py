@@ -13,14 +13,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from tests.real.server import (
     HOST,
     HOSTNAME,
     REFUSED_FOR_NOW,
     USERS,
+    Rig,
     addresses,
     await_listener,
     end,
@@ -44,7 +44,7 @@ def maddy_binary() -> str | None:
     return shutil.which("maddy")
 
 
-class Maddy:
+class Maddy(Rig):
     """A Maddy of its own on free ports of 127.0.0.1, from `start` to `stop`; as `Postfix`."""
 
     def __init__(
@@ -77,15 +77,6 @@ class Maddy:
         self._tls = tls
         self._home: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Run the server; returns once it offers AUTH. After `halt` with the mail of before.

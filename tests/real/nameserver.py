@@ -24,7 +24,7 @@ import dns.query
 import dns.rcode
 import dns.rrset
 
-from tests.real.server import HOST, START_LIMIT_SECONDS, await_listener, end, log_end, needed
+from tests.real.server import HOST, START_LIMIT_SECONDS, Rig, await_listener, end, log_end, needed
 
 # Zone to name in it to its A records. A name can be an address, which stands there reversed.
 Zones: TypeAlias = Mapping[str, Mapping[str, Sequence[str]]]
@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.02
 _TRIES_FOR_A_PORT = 3
 
 
-class Nameserver:
+class Nameserver(Rig):
     """An NSD of its own on a free port of 127.0.0.1, UDP and TCP, from `start` to `stop`.
 
     No root is needed.
@@ -60,15 +60,6 @@ class Nameserver:
         self._servfail = tuple(servfail)
         self._home: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def resolver(self) -> str:

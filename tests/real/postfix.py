@@ -12,14 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.real.server import (
     HOST,
     HOSTNAME,
     REFUSED_FOR_NOW,
     USERS,
+    Rig,
     addresses,
     await_listener,
     end,
@@ -46,7 +45,7 @@ _QUEUE_FOLDERS = (
 _QUEUES_OF_UNFILED_MAIL = ("maildrop", "incoming", "active", "deferred", "incoming", "active")
 
 
-class Postfix:
+class Postfix(Rig):
     """A Postfix of its own on a free port of 127.0.0.1, from `start` to `stop`.
 
     Mail for a mailbox lands in a Maildir, mail for ``defer@`` and ``full@`` at the first
@@ -82,15 +81,6 @@ class Postfix:
         self._tls = tls
         self._home: Path | None = None
         self._master: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Run the server; returns once it offers AUTH. After `halt` with the mail of before.

@@ -1,4 +1,4 @@
-"""What the fixtures for Postfix and for Maddy share: who has mail, templates, ports, processes."""
+"""What the rigs of real servers share: how they begin and end, who has mail, templates, ports, processes."""
 
 import contextlib
 import os
@@ -9,9 +9,12 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import drain
 
@@ -28,6 +31,96 @@ _POLL_SECONDS = 0.02
 _LOG_LINES_SHOWN = 15
 # Debian keeps the daemons' commands here, which a plain user's PATH leaves out.
 _SBIN = ("/usr/sbin", "/sbin")
+
+
+class Rig:
+    """A server of a test's own, from `start` to `stop`."""
+
+    def start(self) -> None:
+        """Run it; returns once it is ready. Raises RuntimeError where it is not installed or does not come up."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End it, and remove all that it had."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class Daemon(Rig):
+    """One that is asked by the request, in a folder that its own user can walk to, and keeps a log.
+
+    pytest's folders are 0700; *root* is where `stop` leaves the log.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        self._name = name
+        self._root = root
+        self._home = Path(tempfile.mkdtemp(prefix=f"drain-{name}-"))
+        self._home.chmod(0o755)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it; returns once it answers."""
+        try:
+            command = self._command()
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            self._await_pong(self._process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to it and to each of its children."""
+        assert self._process is not None, f"{self._name} is not started"
+        os.killpg(self._process.pid, number)
+
+    def stop(self) -> None:
+        """End it, frozen or not, and remove all that it had, but for its log."""
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+            end(process)
+        keep_log(self._log, self._root / f"{self._name}.log")
+        shutil.rmtree(self._home, ignore_errors=process is None)
+
+    @property
+    def log(self) -> str:
+        """All that it has logged."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def _log(self) -> Path:
+        return self._home / f"{self._name}.log"
+
+    def _command(self) -> list[str]:
+        """What runs it in the foreground, with its configuration laid out."""
+        raise NotImplementedError
+
+    def _pong(self) -> bool:
+        """Whether it answers."""
+        raise NotImplementedError
+
+    def _await_pong(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        while not self._pong():
+            status = process.poll()
+            if status is not None or time.monotonic() > deadline:
+                what = "does not answer" if status is None else f"ended with status {status}"
+                message = f"{self._name} {what}.\n{log_end(self._log)}"
+                raise RuntimeError(message)
+            time.sleep(_POLL_SECONDS)
 
 
 def addresses(domains: Sequence[str], users: Sequence[str]) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ class Relay:
 
 def test_a_clamd_that_dies_in_the_middle_of_a_mail_is_a_sentence(tmp_path: Path) -> None:
     with Clamd(tmp_path) as clamd:
-        relay = Relay(clamd, lambda: clamd.signal(signal.SIGKILL))
+        relay = Relay(clamd, lambda: clamd.signal_all(signal.SIGKILL))
         with FakeDaemon(relay.converse) as between:
             begun = time.monotonic()
             with pytest.raises(FilterFailed, match=r"broke off|closed the connection") as caught:
@@ -154,7 +154,7 @@ def test_a_clamd_that_dies_in_the_middle_of_a_mail_is_a_sentence(tmp_path: Path)
 
 def test_a_clamd_that_freezes_in_the_middle_of_a_mail_costs_no_more_than_the_time_it_has(tmp_path: Path) -> None:
     with Clamd(tmp_path) as clamd:
-        relay = Relay(clamd, lambda: clamd.signal(signal.SIGSTOP))
+        relay = Relay(clamd, lambda: clamd.signal_all(signal.SIGSTOP))
         with FakeDaemon(relay.converse) as between:
             begun = time.monotonic()
             with pytest.raises(FilterFailed, match="within 1 s") as caught:
@@ -164,7 +164,7 @@ def test_a_clamd_that_freezes_in_the_middle_of_a_mail_costs_no_more_than_the_tim
             for place in (clamd.socket, clamd.tcp):
                 with pytest.raises(FilterFailed, match=r"did not answer within 0\.5 s"):
                     check(place, b"x", seconds=0.5)
-            clamd.signal(signal.SIGCONT)  # the relay waits for it
+            clamd.signal_all(signal.SIGCONT)  # the relay waits for it
         assert check(clamd.socket, EICAR) == FOUND
 
 
