@@ -167,6 +167,8 @@ def test_release_while_the_mail_server_is_away_waits_and_says_so(house: House, d
     assert code == 75
     assert output == f"{three[0]} released, and waiting for the next pass\n"
     assert "delivered by the next pass" in errors
+    waiting = next(row for row in rows(drain("quarantine", "list", "--json")[1]) if row["id"] == three[0])
+    assert waiting["reason"] == "released"
     house.put("later", mail("allow", 9))
     assert drain("once")[0] == 0
     assert sorted(filed.content.endswith(mail("deny", 1)) for filed in house.smtp.filed) == [False, True]
