@@ -148,7 +148,8 @@ class Quarantine:
     def delete(self, entry: Entry, now: float) -> None:
         """Deletes the object for good."""
         self.bucket.remove(entry.listed.key)
-        if entry.row is not None:
+        row = self.ledger.find(entry.identity)  # as it is now: a pass may have delivered it since it was listed
+        if row is not None and row.state not in (State.DELIVERED, State.SETTLED):
             self.ledger.deleted(entry.identity, now)
 
     def _entry(self, listed: ListedObject) -> Entry:

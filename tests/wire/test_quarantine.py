@@ -1,5 +1,6 @@
 """`drain quarantine` and `drain filter` as a person calls them."""
 
+import contextlib
 import io
 import json
 import sys
@@ -10,8 +11,10 @@ import pytest
 
 from drain import cli
 from drain.demo.s3 import StoredObject
+from drain.ledger import Ledger
 from drain.lock import held
 from drain.mail import Mail
+from drain.state import State
 from tests.http_fake import Answer, FakeHttp, Request, answer
 from tests.support import LONG_AGO, MAIL, House, on_verb
 
@@ -228,6 +231,26 @@ def test_delete_asks_unless_it_is_told_not_to(
     assert (code, output) == (0, f"{three[0]} deleted\n")
     assert len(house.keys("quarantine/")) == 2
     assert house.keys("processed/") == []
+
+
+def test_what_was_delivered_while_the_person_thought_stays_delivered(
+    house: House, drain: Drain, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self, _size: int | None = -1, /) -> str:  # type: ignore[override] # typeshed's bases disagree
+            drain("quarantine", "release", three[0])
+            return "y\n"
+
+    monkeypatch.setattr(sys, "stdin", Slow())
+    assert drain("quarantine", "delete", three[0])[0] == 0
+    with contextlib.closing(Ledger(house.state_dir / "ledger.db")) as ledger:
+        row = ledger.find(Mail(mail("deny", 1), ALICE, "").identity)
+    assert row is not None
+    assert row.state is State.SETTLED
+    assert len(house.keys("processed/")) == 1
 
 
 def test_a_deleted_mail_that_comes_again_is_set_aside_again_and_not_sent(house: House, drain: Drain) -> None:
