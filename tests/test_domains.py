@@ -131,10 +131,10 @@ def test_a_hostile_mail_costs_little_time(kind: str) -> None:
     _ = mail.header.fields  # `header` has its own cost
     best = float("inf")
     for _ in range(3):  # other programs take time from this one
-        started = time.perf_counter()
+        started = time.process_time()
         names = domains.named(mail, links=True)
-        best = min(best, time.perf_counter() - started)
-        if best < 0.1:
+        best = min(best, time.process_time() - started)
+        if best < 0.2:
             break
     assert names[0] == "mine.example"
-    assert best < 0.1
+    assert best < 0.2

@@ -456,10 +456,10 @@ def test_nonsense_of_any_size_takes_no_time(piece: str) -> None:
     line = b'Authentication-Results: mx.cloudflare.net; "' + (piece * (size // len(piece))).encode() + b"\r\n"
     # Small first: what takes long there would take hours with all of it.
     for part in (line[:20_000] + b"\r\n", line):
-        begun = time.monotonic()
+        begun = time.process_time()
         read(USUAL.fields["Received"] + part + MARK + BELOW)
-        taken = time.monotonic() - begun
-        assert taken < (0.5 if len(part) < 30_000 else 3)
+        taken = time.process_time() - begun
+        assert taken < (1 if len(part) < 30_000 else 5)
 
 
 # -- the mail as filters see it --

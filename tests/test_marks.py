@@ -562,17 +562,17 @@ def test_a_hostile_subject_takes_no_time(piece: bytes) -> None:
     # Small first: what takes long there would take hours with all of it.
     for size in (20_000, LIMIT):
         head = b"Subject: " + piece * (size // len(piece)) + b"\r\n"
-        begun = time.monotonic()
+        begun = time.process_time()
         tagged(head, TAG)
-        assert time.monotonic() - begun < (0.3 if size < LIMIT else 3)
+        assert time.process_time() - begun < (1 if size < LIMIT else 5)
 
 
 @pytest.mark.parametrize("line", [b"Subject:\r\n", b"X-Spam-Flag:\r\n", b"x-spam-flag ", b"a:\r\n"], ids=repr)
 def test_a_header_of_very_many_fields_takes_no_time(line: bytes) -> None:
     raw = line * (LIMIT // 4 // len(line))
-    begun = time.monotonic()
+    begun = time.process_time()
     Marks(subject_tag=TAG, strip_forged=True).on_the_wire(raw, STAMP, SPAM)
-    assert time.monotonic() - begun < 3
+    assert time.process_time() - begun < 5
 
 
 def test_a_hostile_header_costs_neither_time_nor_memory() -> None:

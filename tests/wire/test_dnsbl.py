@@ -289,7 +289,7 @@ def test_sixteen_threads_at_once_ask_for_the_test_entry_once(fake: FakeResolver)
 
 def test_who_gives_up_waiting_takes_nothing_from_the_others(fake: FakeResolver) -> None:
     answer = from_zones(ENTRIES)
-    fake.reply = lambda query: (time.sleep(0.1), answer(query))[1]  # type: ignore[func-returns-value]  # a pause
+    fake.reply = lambda query: (time.sleep(0.6), answer(query))[1]  # type: ignore[func-returns-value]  # a pause
     zen = filter_at(fake)
     hasty = filter_at(fake, timeout_seconds=0.05)
     object.__setattr__(hasty, "cache", zen.cache)
@@ -367,11 +367,11 @@ def of_another_name(query: dns.message.Message) -> Any:
 )
 def test_what_is_no_answer_is_an_error_and_within_the_time(fake: FakeResolver, reply: Any, words: str) -> None:
     fake.reply = reply
-    zen = filter_at(fake, timeout_seconds=0.12)
+    zen = filter_at(fake, timeout_seconds=0.4)
     started = time.monotonic()
     with pytest.raises(FilterFailed, match=f"(?i){words}") as failure:
         zen.check(inbound())
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 3
     assert failure.value.down
     assert failure.value.hint == "Check DNS_RESOLVERS."
 
@@ -379,12 +379,12 @@ def test_what_is_no_answer_is_an_error_and_within_the_time(fake: FakeResolver, r
 def test_a_lost_datagram_is_sent_again(fake: FakeResolver) -> None:
     answer = from_zones(ENTRIES)
     fake.reply = lambda query: answer(query) if len(fake.names) > 2 else None
-    assert filter_at(fake, timeout_seconds=0.3).check(inbound()).score == 3.0
+    assert filter_at(fake, timeout_seconds=1.5).check(inbound()).score == 3.0
 
 
 def test_a_second_resolver_is_asked_where_the_first_is_silent(fake: FakeResolver) -> None:
     with FakeResolver(lambda query: None) as silent:
-        zen = filter_at(fake, resolvers=(silent.resolver, fake.resolver), timeout_seconds=0.3)
+        zen = filter_at(fake, resolvers=(silent.resolver, fake.resolver), timeout_seconds=1.5)
         assert zen.check(inbound()).score == 3.0
 
 
@@ -402,13 +402,13 @@ def test_one_name_of_several_without_an_answer_leaves_the_others(fake: FakeResol
     answers = from_zones(ENTRIES)
     fake.reply = lambda query: None if "mine" in str(query.question[0].name) else answers(query)
     mail = inbound(body="http://evil.example/")
-    verdict = filter_at(fake, ip_zones=(), domain_zones=(DBL,), timeout_seconds=0.15).check(mail)
+    verdict = filter_at(fake, ip_zones=(), domain_zones=(DBL,), timeout_seconds=0.6).check(mail)
     assert verdict.score == 3.0
     assert "no answer in time" in verdict.incomplete
 
 
 def test_questions_go_out_at_once(fake: FakeResolver) -> None:
-    of_names = filter_at(fake, ip_zones=(), domain_zones=(DBL,), timeout_seconds=0.6)
+    of_names = filter_at(fake, ip_zones=(), domain_zones=(DBL,), timeout_seconds=6)
     of_names.check(inbound())
     answers = from_zones(ENTRIES)
     seen: list[float] = []
