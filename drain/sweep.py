@@ -42,8 +42,8 @@ from drain.summary import Summary
 # the link is down: the rest of a long backlog would only wait for time-outs.
 _BUCKET_FAILURES_IN_A_ROW = 5
 # DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
-_GRACE_SECONDS = 7.0
-_LAST_SECONDS = 1.0
+_GRACE_SECONDS = 6.5
+_LAST_SECONDS = 0.5
 
 
 @dataclass
