@@ -135,7 +135,8 @@ class R2:
                 s3={"addressing_style": "path"},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                retries={"total_max_attempts": 1},
+                # Node closes a connection that was idle for five seconds, perhaps just as it is used again.
+                retries={"mode": "standard", "total_max_attempts": 3},
                 proxies={},  # not None: a proxy from the environment does not reach loopback
             ),
         )
