@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 
 from drain import assembly
@@ -11,6 +12,10 @@ from drain.demo.s3 import S3Server
 from drain.settings import Config
 from tests.smtp_fake import FakeSmtp
 from tests.support import House
+
+# No deadline: a busy machine is no fault of the code's. A test that wants more examples says so.
+hypothesis.settings.register_profile("house", max_examples=30, deadline=None)
+hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
