@@ -228,7 +228,8 @@ class Ledger:
 
     def prune_daily(self, before: float, now: float) -> int:
         """The same, at most once a day."""
-        return self.prune(before) if self.notes.once_a_day("pruned_at", now) else 0
+        with self._db.writing():  # what was noted as done is done
+            return self.prune(before) if self.notes.once_a_day("pruned_at", now) else 0
 
     def recipients(self) -> set[str]:
         """The envelope recipients of all mail that was delivered, in lower case."""

@@ -52,6 +52,14 @@ _NOT_IN_COMMENT = re.compile(r"[^ -'*-\[\]-~]|(?<==)\?")
 _NOT_IN_TEST = re.compile(r"[^A-Za-z0-9_]")
 
 
+def _names(*names: str) -> re.Pattern[bytes]:
+    return re.compile(rb"^(?=(?:" + "|".join(names).encode() + rb")[ \t]*:)", re.MULTILINE | re.IGNORECASE)
+
+
+_WRITTEN = _names(*WRITTEN)
+_WRITTEN_FOR_EXCHANGE = _names(*WRITTEN, *EXCHANGE)
+
+
 @dataclass(frozen=True)
 class Marks:
     """Which marks the person wants. ``subject_tag`` is "" for none; ``tag_score`` is said in X-Spam-Status."""
@@ -105,10 +113,6 @@ class Marks:
 def without_forged(head: bytes, *, exchange: bool = False) -> bytes:
     """The header with ``X-Original-`` before every name that drain writes, and nothing else changed."""
     return (_WRITTEN_FOR_EXCHANGE if exchange else _WRITTEN).sub(b"X-Original-", head)
-
-
-def _names(*names: str) -> re.Pattern[bytes]:
-    return re.compile(rb"^(?=(?:" + "|".join(names).encode() + rb")[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 
 
 def tagged(head: bytes, tag: str) -> tuple[bytes, bytes]:
@@ -199,7 +203,3 @@ def _folded(begin: str, text: str, between: str) -> str:
             lines.append(line)
             line = f"\t{part.lstrip()}"
     return "\r\n".join([*lines, line])
-
-
-_WRITTEN = _names(*WRITTEN)
-_WRITTEN_FOR_EXCHANGE = _names(*WRITTEN, *EXCHANGE)

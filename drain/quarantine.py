@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from drain.bucket import Bucket, FetchedObject, ListedObject
 from drain.ends import Prefixes
 from drain.errors import NoInput, NotMail, Unusable
+from drain.filters.chain import total
 from drain.ledger import Ledger
 from drain.mail import Mail
 from drain.opener import OBJECT_LIMIT, Opened, Opener, envelope_of
@@ -43,6 +44,11 @@ class Entry:
     def reason(self) -> str:
         """The code; "" where the ledger does not know it."""
         return (self.row.reason or "") if self.row else ""
+
+    @property
+    def why(self) -> str:
+        """The code, and the words if there are any."""
+        return ": ".join(filter(None, (self.row.reason, self.row.words))) if self.row else ""
 
     @property
     def set_aside_at(self) -> float:
@@ -90,8 +96,8 @@ class Quarantine:
         entries = self.entries()
         found = [entry for entry in entries if entry.reason == reason]
         if not found:
-            there = ", ".join(f"{number} {code or 'unknown'}" for code, number in _counted(entries).items())
-            raise NoInput(f"Nothing is in quarantine for the reason {reason}.", f"There is: {there or 'nothing'}.")
+            there = _counted(entries) or "nothing"
+            raise NoInput(f"Nothing is in quarantine for the reason {reason}.", f"There is: {there}.")
         return found
 
     def verdicts(self, entry: Entry) -> list[Kept]:
@@ -156,17 +162,16 @@ class Quarantine:
         named = _IDENTITY.match(listed.key.removeprefix(self.prefixes.quarantine))
         identity = named[1] if named else ""
         row = self.ledger.find(identity) if identity else None
-        points = [kept.verdict.score for kept in self.ledger.verdicts.of(identity).values()] if row else []
-        known = [score for score in points if score is not None]
-        return Entry(listed, identity, row, sum(known) if known else None)
+        kept = self.ledger.verdicts.of(identity).values() if row else ()
+        return Entry(listed, identity, row, total([one.verdict for one in kept]))
 
 
-def _counted(entries: list[Entry]) -> Counter[str]:
-    return Counter(entry.reason for entry in entries)
+def _counted(entries: list[Entry]) -> str:
+    """How many for which reason; "" for none."""
+    return ", ".join(f"{number} {code or 'unknown'}" for code, number in Counter(e.reason for e in entries).items())
 
 
 def left_by_all(entries: list[Entry]) -> tuple[list[Entry], str]:
     """What releasing all releases, and what it leaves, in words ("" for nothing)."""
     chosen = [entry for entry in entries if entry.reason and entry.reason not in DANGEROUS | NO_MAIL]
-    left = _counted([entry for entry in entries if entry not in chosen])
-    return chosen, ", ".join(f"{number} {code or 'unknown'}" for code, number in left.items())
+    return chosen, _counted([entry for entry in entries if entry not in chosen])

@@ -126,14 +126,13 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "score" else "left")
     for entry in entries:
         row = entry.row
-        reason = ": ".join(filter(None, (row.reason, row.words))) if row is not None else "(not in the ledger)"
         cells = (
             entry.id,
             _minute(entry.set_aside_at),
             (row.sender or "<>") if row else "",
             row.recipient if row else "",
             "" if entry.score is None else f"{entry.score:.1f}",
-            reason,
+            entry.why if row else "(not in the ledger)",
         )
         # As text: in a string rich would take what a sender writes for markup.
         table.add_row(*[Text(clean(cell)) for cell in cells])
@@ -149,7 +148,7 @@ def quarantined(entry: Entry, verdicts: Sequence[Kept], header: Mapping[str, str
         lines += [
             f"from     <{row.sender}>",
             f"to       {row.recipient}",
-            f"reason   {': '.join(filter(None, (row.reason, row.words)))}",
+            f"reason   {entry.why}",
         ]
     else:
         lines.append("reason   not known: the ledger has no row of it")
