@@ -111,7 +111,8 @@ outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
 rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
-database   its file: SQLite, and the versions of the schema
+tables     its tables, version by version
+database   a file of SQLite, brought up to date when it is opened
 verdicts   what filters said, kept
 notes      what else is remembered: keys proven, budgets, what was told
 state      where a mail is, and what the ledger knows of it
@@ -134,6 +135,7 @@ stamp      the ``X-Drain-Id`` line and the secret behind it
 lock       one drain at a time
 notify     what systemd wants to hear
 log        what a person, journald or a program reads
+backoff    how long to wait before another try
 mail       envelope and bytes; identity; the form on the wire
 header     its header, as bytes
 settings   every setting, declared once

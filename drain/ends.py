@@ -5,12 +5,12 @@ after that again: what a crash leaves in between is the table in the package
 docstring.
 """
 
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from drain import backoff
 from drain.bucket import Bucket, ListedObject, moved_name
 from drain.inject import SessionLost
 from drain.ledger import Ledger
@@ -118,7 +118,7 @@ class Ends:
     ) -> Result:
         """It stays, and is tried again later, after *longest_seconds* at the longest."""
         row, now = self.ledger.find(mail.identity), self.clock()
-        wait = _backoff_seconds(row.attempts if row else 0, _FIRST_RETRY_SECONDS, longest_seconds)
+        wait = backoff.seconds(row.attempts if row else 0, _FIRST_RETRY_SECONDS, longest_seconds)
         self.ledger.deferred(version, mail, reason, words, now + wait, now, undecided=undecided)
         self.step(Step.DEFERRED, mail.identity)
         result = Result(Outcome.DEFERRED, version.key, mail.recipient, why=reason, words=words)
@@ -130,7 +130,7 @@ class Ends:
         row, now = self.ledger.find(mail.identity), self.clock()
         # Not `attempts`: those that nothing was sent in left no copy.
         tries = 1 + (row.reinjections if row else 0)
-        wait = _backoff_seconds(tries - 1, _FIRST_NO_REPLY_RETRY_SECONDS, _LAST_NO_REPLY_RETRY_SECONDS)
+        wait = backoff.seconds(tries - 1, _FIRST_NO_REPLY_RETRY_SECONDS, _LAST_NO_REPLY_RETRY_SECONDS)
         self.ledger.unknown(mail.identity, str(lost), now + wait, now)
         result = Result(Outcome.UNKNOWN, version.key, mail.recipient, why="no-reply", words=str(lost))
         self.say(result, mail.identity)
@@ -178,9 +178,3 @@ class Ends:
         self.bucket.remove(version.key)
         self.step(Step.REMOVED, identity)
         return True
-
-
-def _backoff_seconds(attempts: int, first: float, last: float) -> float:
-    """Doubles from *first* to *last*, give or take a quarter so that mails do not march in step."""
-    base = min(first * 2.0 ** min(attempts, 16), last)
-    return base * random.uniform(0.75, 1.25)  # noqa: S311 (jitter, not cryptography)

@@ -1,4 +1,4 @@
-"""SMTP sessions with the mail server (RFC 5321).
+"""SMTP sessions with the mail server, or with the smarthost (RFC 5321).
 
 One `Session` is one connection, logged in, used for many mails. It says which
 side of the final dot a failure fell on, since that decides whether a mail may
@@ -108,8 +108,8 @@ class Session:
             self._smtp = connect(server)
         except (OSError, smtplib.SMTPException) as error:
             raise MailServerUnavailable(
-                f"The mail server {server} cannot be used: {clean(str(error))}.",
-                "Is it running, and are INJECT_HOST and INJECT_PORT right?",
+                f"The {server} cannot be used: {clean(str(error))}.",
+                f"Is it running, and are {server.settings}_HOST and {server.settings}_PORT right?",
             ) from error
         try:
             # Commands are small and wait for their replies: Nagle's algorithm would add 40 ms to a mail.
@@ -225,7 +225,7 @@ class Session:
         if reply.code == _CLOSING:
             raise self._lost(verb, OSError(str(reply)))
         if reply.code in _AUTHENTICATION_REQUIRED:
-            raise MailServerRefused(f"The mail server {self._server} forgot our login: {reply}.")
+            raise MailServerRefused(f"The {self._server} forgot our login: {reply}.")
         return reply
 
     def _reply(self, verb: str, seconds: float, *, go_ahead: bool = False) -> Reply:
@@ -257,6 +257,4 @@ class Session:
     def _lost(self, doing: str, error: Exception) -> SessionLost:
         after = self._dot_sent
         self._smtp.close()
-        return SessionLost(
-            f"The mail server {self._server} broke off at {doing}: {clean(str(error))}.", after_dot=after
-        )
+        return SessionLost(f"The {self._server} broke off at {doing}: {clean(str(error))}.", after_dot=after)

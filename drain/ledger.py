@@ -1,6 +1,6 @@
 """The ledger: what has become of each mail. The states are explained in the package docstring.
 
-Two tables of `database`: ``mail``, one row a mail by identity, and ``object``, the
+Two of the `tables`: ``mail``, one row a mail by identity, and ``object``, the
 objects that are known to hold a mail which is not finished (gone once moved).
 Beside them the `verdicts` of filters that cost something to ask, and `notes`.
 """
@@ -9,13 +9,12 @@ import datetime
 from pathlib import Path
 
 from drain.bucket import ListedObject
-from drain.database import SCHEMA_VERSION, Database
+from drain.database import Database
 from drain.mail import Mail
 from drain.notes import Notes
 from drain.state import Row, State
+from drain.tables import LEDGER
 from drain.verdicts import Verdicts
-
-__all__ = ["SCHEMA_VERSION", "Ledger", "Version", "version_of"]
 
 Version = tuple[str, str, str]  # key, ETag, last-modified
 
@@ -34,7 +33,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = Database(path)
+        self._db = Database(path, LEDGER)
         self.notes = Notes(self._db)
         self.verdicts = Verdicts(self._db)
 

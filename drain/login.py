@@ -1,4 +1,4 @@
-"""The way into the mail server: TCP, TLS, AUTH (RFC 5321, 3207, 4954)."""
+"""The way into the mail server, or into the smarthost: TCP, TLS, AUTH (RFC 5321, 3207, 4954)."""
 
 import base64
 import smtplib
@@ -16,17 +16,22 @@ _EHLO_NAME = "localhost"  # smtplib would look its own name up in the DNS
 
 @dataclass(frozen=True)
 class Server:
-    """Where the mail server is and how to log in to it."""
+    """Where a server is and how to log in to it.
+
+    ``name`` is what it is to a person, ``settings`` the beginning of its settings' names.
+    """
 
     host: str
     port: int
     user: str
     password: Secret
-    tls: str  # INJECT_TLS
+    tls: str  # as INJECT_TLS
     ca_file: str
+    name: str = "mail server"
+    settings: str = "INJECT"
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"{self.name} {self.host}:{self.port}"
 
 
 def connect(server: Server) -> smtplib.SMTP:
@@ -64,8 +69,10 @@ def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
         smtp.ehlo()
     elif needed:
         raise MailServerUnavailable(
-            f"The mail server {server} offers no STARTTLS, and INJECT_TLS or INJECT_TLS_CA_FILE asks for it.",
-            "If that is not another program on its port, set INJECT_TLS=auto and no CA file.",
+            f"The {server} offers no STARTTLS, and {server.settings}_TLS or {server.settings}_TLS_CA_FILE asks for it.",
+            "If that is not another program on its port, set INJECT_TLS=auto and no CA file."
+            if server.settings == "INJECT"
+            else "Is its port right, and is it one with STARTTLS?",
         )
 
 
@@ -73,7 +80,7 @@ def _verified(server: Server) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=server.ca_file or None)
     except OSError as error:
-        raise ConfigError(f"INJECT_TLS_CA_FILE {server.ca_file} cannot be read: {error}.") from error
+        raise ConfigError(f"{server.settings}_TLS_CA_FILE {server.ca_file} cannot be read: {error}.") from error
     if server.ca_file:
         # The file may be the server's own certificate: that is enough then, and
         # its name need not be an address of loopback.
@@ -110,23 +117,23 @@ def log_in(smtp: smtplib.SMTP, server: Server) -> None:
             smtp.login(server.user, server.password.reveal())
     except UnicodeError as error:
         raise ConfigError(
-            f"The mail server {server} offers no AUTH PLAIN, and other ways to log in take ASCII only.",
+            f"The {server} offers no AUTH PLAIN, and other ways to log in take ASCII only.",
             "Use a password without letters outside ASCII.",
         ) from error
     except smtplib.SMTPNotSupportedError as error:
         raise MailServerRefused(
-            f"The mail server {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."
+            f"The {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."
         ) from error
     except smtplib.SMTPAuthenticationError as error:
         words = clean(f"{error.smtp_code} {_decoded(error.smtp_error)}")
         if 400 <= error.smtp_code < 500:
-            raise MailServerUnavailable(f"The mail server {server} cannot check a login now: {words}.") from error
+            raise MailServerUnavailable(f"The {server} cannot check a login now: {words}.") from error
         raise MailServerRefused(
-            f"The mail server {server} refused the login of {clean(server.user)}: {words}.",
-            "Check INJECT_USER and INJECT_PASS.",
+            f"The {server} refused the login of {clean(server.user)}: {words}.",
+            f"Check {server.settings}_USER and {server.settings}_PASS.",
         ) from error
     except (OSError, smtplib.SMTPException) as error:
-        raise MailServerUnavailable(f"The mail server {server} broke off at AUTH: {clean(str(error))}.") from error
+        raise MailServerUnavailable(f"The {server} broke off at AUTH: {clean(str(error))}.") from error
 
 
 def _decoded(words: bytes | str) -> str:

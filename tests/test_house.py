@@ -26,13 +26,13 @@ LAYERS = [
     ["handover"],
     ["ends"],
     ["directory", "ledger", "opener", "routing", "sessions", "notify", "stamp", "lock"],
-    ["notes", "verdicts"],
-    ["bucket", "database", "inject", "log", "mailbridge", "marks", "state", "summary"],
-    ["config", "filters", "login", "outcome", "s3errors", "sealed"],
+    ["notes", "tables", "verdicts"],
+    ["bucket", "inject", "log", "mailbridge", "marks", "state", "summary"],
+    ["config", "database", "filters", "login", "outcome", "s3errors", "sealed"],
     ["settings", "header"],
     ["places"],
     ["envfile", "fields", "keys", "mail", "setting"],
-    ["errors", "text"],
+    ["backoff", "errors", "text"],
 ]
 RANK = {name: row for row, names in enumerate(LAYERS) for name in names}
 

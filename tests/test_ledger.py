@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import datetime
 import sqlite3
 import stat
@@ -12,10 +13,11 @@ import pytest
 from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
 from drain.filters.verdict import Action, Verdict
-from drain.ledger import SCHEMA_VERSION, Ledger, version_of
+from drain.ledger import Ledger, version_of
 from drain.mail import Mail
 from drain.notes import Purse
 from drain.state import State
+from drain.tables import LEDGER
 from drain.verdicts import Kept
 from tests.support import LONG_AGO
 
@@ -168,7 +170,7 @@ def test_a_damaged_ledger_is_said_so(path: Path) -> None:
 
 
 def test_a_ledger_of_a_newer_drain_is_not_touched(path: Path, ledger: Ledger) -> None:
-    ledger._db._sqlite.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    ledger._db._sqlite.execute(f"PRAGMA user_version={LEDGER.version + 1}")
     with pytest.raises(ConfigError, match="newer drain"):
         again(path, ledger)
 
@@ -210,7 +212,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(path
         assert not ledger.notes.once_a_day("pruned_at", 1009.0)
         assert ledger.verdicts.of("any") == {}
     with contextlib.closing(sqlite3.connect(path)) as new:
-        assert new.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert new.execute("PRAGMA user_version").fetchone() == (LEDGER.version,)
         assert [row[: len(before[0])] for row in new.execute("SELECT * FROM mail ORDER BY identity")] == before
 
 
@@ -228,12 +230,12 @@ def test_a_ledger_made_anew_is_the_same_as_one_brought_up_to_date(path: Path, tm
 
 
 def test_a_step_that_fails_leaves_the_old_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from drain import database
+    from drain import ledger
 
     written_by_version(1, path)
     with monkeypatch.context() as patched:
-        patched.setattr(database, "_STEPS", (*database._STEPS, "CREATE TABLE half (x);\nCREATE TABLE mail (x);\n"))
-        patched.setattr(database, "SCHEMA_VERSION", 3)
+        broken = "CREATE TABLE half (x);\nCREATE TABLE mail (x);\n"
+        patched.setattr(ledger, "LEDGER", dataclasses.replace(LEDGER, steps=(*LEDGER.steps, broken)))
         with pytest.raises(LedgerUnavailable):
             Ledger(path)
     with contextlib.closing(sqlite3.connect(path)) as old:
