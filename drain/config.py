@@ -83,10 +83,17 @@ def _default_state_dir(environ: Mapping[str, str]) -> str:
     return f"{base}/drain"
 
 
+def _default_key_file(environ: Mapping[str, str]) -> str:
+    base = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return f"{base}/drain/relay.key"
+
+
 def _value(setting: Setting, environ: Mapping[str, str], file_values: Mapping[str, str], where: str) -> Any:
     text = _find(setting, environ, file_values)
     if setting.name == "STATE_DIR" and not text:
         text = _default_state_dir(environ)
+    if setting.name == "RELAY_KEY_FILE" and not text:
+        text = _default_key_file(environ)
     if not text:
         if setting.required:
             raise ConfigError(f"{setting.name} is not set.", f"{setting.help} {where}")

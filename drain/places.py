@@ -12,9 +12,14 @@ from drain.setting import words
 # RFC 5894 7.2: IDNA 2003, which Python has, maps them away; IDNA 2008, and the domain's owner, does not.
 _DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")
 _MAILBOX = re.compile(r"\+junk|[^\s\x00-\x20\x7f<>+@][^\s\x00-\x20\x7f<>@]*(?:@[^\s@<>]+)?", re.IGNORECASE)
+# RFC 5321 4.1.2, without quoted local parts and without address literals.
+_ADDRESS = re.compile(r"[^\s\x00-\x20\x7f<>@\"(),:;\[\]\\]{1,64}@[^\s\x00-\x20\x7f<>@\"(),:;\[\]\\]{1,253}")
 _ZONE = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 # RFC 6598; also what Tailscale gives to a person's own machines.
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
+
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def domain_key(domain: str) -> str:
@@ -109,7 +114,7 @@ def resolvers(value: str) -> tuple[str, ...]:
     """Addresses of DNS resolvers, each with a port or without."""
     found = words(value)
     for place in found:
-        host, port = _host_and_port(place)
+        host, port = host_and_port(place)
         try:
             ipaddress.ip_address(host)
             good = port is None or 0 < int(port) < 65536
@@ -120,7 +125,62 @@ def resolvers(value: str) -> tuple[str, ...]:
     return found
 
 
-def _host_and_port(place: str) -> tuple[str, str | None]:
+def servers(value: str) -> tuple[str, ...]:
+    """Names or addresses of servers, each with a port or without."""
+    found = words(value)
+    for place in found:
+        name, port = host_and_port(place)
+        host(name)
+        if not name or name.startswith("/") or not (port is None or (port.isdecimal() and 0 < int(port) < 65536)):
+            raise ValueError("names or addresses with commas between, each with :port or without")
+    return found
+
+
+def networks(value: str) -> tuple[IPNetwork, ...]:
+    """Networks as in ``192.0.2.0/24``, with commas between."""
+    try:
+        return tuple(ipaddress.ip_network(part) for part in words(value))
+    except ValueError:
+        raise ValueError("networks as in 192.0.2.0/24 or 2001:db8::/64, with commas between") from None
+
+
+def address(value: str) -> str:
+    """One mail address."""
+    if value and not _ADDRESS.fullmatch(value):
+        raise ValueError("one mail address")
+    return value
+
+
+def address_patterns(value: str) -> tuple[str, ...]:
+    """Patterns of mail addresses in the form that `matches` wants: ``a@b``, ``@b`` for a whole domain, ``<>``."""
+    patterns = []
+    for word in words(value):
+        local, at, domain = word.removeprefix("*").rpartition("@")
+        if word == "<>":
+            patterns.append(word)
+            continue
+        pattern = f"{local}@{domain_key(domain)}"
+        if (
+            not at
+            or not _ADDRESS.fullmatch(pattern if local else f"any{pattern}")
+            or not pattern.rpartition("@")[2].isascii()
+        ):
+            raise ValueError("addresses, or @domain for all of a domain, with commas between")
+        patterns.append(pattern)
+    return tuple(patterns)
+
+
+def matches(address: str, patterns: tuple[str, ...]) -> bool:
+    """Whether one of *patterns* means this address, "" being ``<>``; upper and lower case are the same."""
+    if not address:
+        return "<>" in patterns
+    local, _, domain = address.rpartition("@")
+    domain = domain_key(domain)
+    return f"@{domain}" in patterns or f"{local.lower()}@{domain}" in patterns
+
+
+def host_and_port(place: str) -> tuple[str, str | None]:
+    """The two parts of ``name``, ``name:port``, ``[address]:port`` or a bare IPv6 address."""
     if place.startswith("["):
         host, _, port = place[1:].partition("]")
         return host, port.removeprefix(":") or None

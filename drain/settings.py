@@ -8,7 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from drain.places import domains, host, junk_mailbox, private_url, resolvers, url, zones
+from drain.places import (
+    IPNetwork,
+    address,
+    address_patterns,
+    domains,
+    host,
+    junk_mailbox,
+    networks,
+    private_url,
+    resolvers,
+    servers,
+    url,
+    zones,
+)
 from drain.setting import (
     Secret,
     Setting,
@@ -33,6 +46,7 @@ from drain.setting import (
     yes_no_auto,
 )
 
+UPSTREAMS = ("smtp", "cloudflare", "mailgun", "postmark", "resend", "sendgrid", "ses")
 FILTERS = ("auth", "dnsbl", "clamav", "spamassassin", "ai", "decision")
 
 
@@ -196,6 +210,96 @@ class Config:
         choice("minimal", "summary", "full"), "What it is told of a mail.", default="minimal"
     )
 
+    # the relay: listening
+    relay_enabled: bool = setting(
+        yes_no, "`drain run` also takes outgoing mail, as `drain relay` does alone.", default="false"
+    )
+    relay_host: str = setting(host, "Address that it listens on.", default="127.0.0.1")
+    relay_port: int = setting(whole(1, 65535), "Port that it listens on.", default="2525")
+    relay_users_file: str = setting(
+        text, "Who may log in; `drain relay user` writes it. Default: relay-users in STATE_DIR."
+    )
+    relay_allowed_cidrs: tuple[IPNetwork, ...] = setting(
+        networks, "Networks that may connect, with commas.", default="127.0.0.0/8,::1/128"
+    )
+    relay_tls: str = setting(
+        choice("starttls", "implicit"),
+        "With RELAY_TLS_CERT_FILE: STARTTLS is offered, or TLS is spoken from the first byte. Beyond loopback nothing "
+        "goes without.",
+        default="starttls",
+    )
+    relay_tls_cert_file: str = setting(text, "Certificate with its chain, PEM.")
+    relay_tls_key_file: str = setting(text, "Its private key, PEM.")
+    relay_max_size: int = setting(size, "The largest mail taken; less where the upstream takes less.", default="25M")
+    relay_max_recipients: int = setting(whole(1, 1000), "The most recipients of one mail.", default="100")
+
+    # the relay: who may send what
+    allowed_from: tuple[str, ...] = setting(
+        address_patterns,
+        "Senders that may be used, in the envelope and in From: `alice@example.org`, `@example.org` for all of a "
+        "domain, `<>` for the empty one; with commas. Empty: nothing is sent.",
+    )
+    relay_from_fallback: str = setting(
+        address, "Takes the place of a sender that is empty or has no domain. Default: such mail is refused."
+    )
+    recipient_allowlist: tuple[str, ...] = setting(
+        address_patterns, "If set, mail goes to these only: addresses, or `@example.org`."
+    )
+    recipient_denylist: tuple[str, ...] = setting(
+        address_patterns, "Mail never goes to these, written in the same way."
+    )
+    rate_limit_per_minute: int = setting(
+        whole(0, 10**6), "Recipients a minute for each user; 0: no limit.", default="60"
+    )
+    rate_limit_per_day: int = setting(whole(0, 10**8), "Recipients a day for each user; 0: no limit.", default="1000")
+
+    # the relay: queue
+    relay_key_file: Path = setting(
+        path,
+        "Key that the queued mails are encrypted with; made when it is first needed. Default: relay.key in "
+        "~/.config/drain, which is not where the mails are.",
+    )
+    relay_lifetime: float = setting(days, "Days after which a mail that cannot be sent goes back.", default="5")
+    relay_connections: int = setting(whole(1, 64), "Mails sent at once.", default="2")
+
+    # the relay: where mail goes
+    relay_upstream: str = setting(
+        choice("", *UPSTREAMS), "Where outgoing mail goes: " + ", ".join(UPSTREAMS[:-1]) + f" or {UPSTREAMS[-1]}."
+    )
+    smarthost_host: tuple[str, ...] = setting(
+        servers, "Host of the smarthost, or several in order, each with its port or without, with commas."
+    )
+    smarthost_port: int = setting(
+        whole(0, 65535), "Its port. Default: 587, or 465 where SMARTHOST_TLS is `implicit`.", default="0"
+    )
+    smarthost_user: str = setting(text, "User name to log in with.")
+    smarthost_pass: Secret = setting(Secret, "Password to log in with.", secret=True)
+    smarthost_tls: str = setting(
+        choice("starttls", "implicit", "none"), "How TLS begins; `none` is for loopback only.", default="starttls"
+    )
+    smarthost_tls_ca_file: str = setting(text, "CA file, or the server's own certificate, to verify against.")
+    smarthost_dane: bool = setting(
+        yes_no,
+        "Its certificate is verified by its TLSA records (DANE) where it has any; wants a resolver that validates "
+        "DNSSEC, see DNS_RESOLVERS.",
+        default="false",
+    )
+    relay_api_key: Secret = setting(Secret, "Key or token for the provider's API.", secret=True)
+    relay_api_url: str = setting(private_url, "Another address of the provider's API.")
+    mailgun_domain: str = setting(text, "The domain that is set up at Mailgun.")
+    mailgun_base_url: str = setting(
+        private_url,
+        "`https://api.eu.mailgun.net` for a domain in the EU.",
+        default="https://api.mailgun.net",
+    )
+    ses_region: str = setting(text, "Region of Amazon SES, as in `eu-west-1`.")
+    ses_access_key_id: str = setting(text, "Access key id of an IAM user that may `ses:SendRawEmail`.")
+    dkim_domain: str = setting(
+        text, "Mail from this domain is signed (DKIM), where the smarthost does not sign itself."
+    )
+    dkim_selector: str = setting(text, "The name that its public key has in the DNS, below _domainkey.")
+    dkim_key_file: str = setting(text, "Private RSA key to sign with, PEM.")
+
     # the machine
     state_dir: Path = setting(
         path,
@@ -258,6 +362,16 @@ class Config:
     def ledger_path(self) -> Path:
         """Where the ledger is."""
         return Path(self.ledger_db).expanduser() if self.ledger_db else self.state_dir / "ledger.db"
+
+    @property
+    def relay_users_path(self) -> Path:
+        """Where the relay's users are."""
+        return Path(self.relay_users_file).expanduser() if self.relay_users_file else self.state_dir / "relay-users"
+
+    @property
+    def relay_folder(self) -> Path:
+        """Where the queue is, and the bodies of its mails."""
+        return self.state_dir / "relay"
 
     @property
     def lock_path(self) -> Path:
