@@ -39,7 +39,8 @@ class Fate:
     ``smtp; 550 5.1.1 no such user`` or ``http; 422 ...``: that is what a DSN shows
     after ``Diagnostic-Code:``. ``bad_address``: the address itself does not exist or
     takes no mail, so that it is of no use to try it with another mail (suppression).
-    ``reference`` is the upstream's own id of the mail, "" for none.
+    ``reference`` is the upstream's own id of the mail, "" for none. ``unknown``, of a
+    delay: how it ended is not known, the upstream may have the mail.
     """
 
     action: Action
@@ -47,6 +48,7 @@ class Fate:
     diagnostic: str
     bad_address: bool = False
     reference: str = ""
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
