@@ -96,6 +96,7 @@ Dependencies point downwards only:
 cli        the words of the command line
 commands   the commands: from words to parts, and the exit codes
 demo       the main job shown with embedded servers
+outbound   from the settings to the parts of the relay
 assembly   from the settings to the parts
 show       what a person at a terminal sees, of a pass and of a mail
 keygen     a key pair, and what to do with it
@@ -104,6 +105,8 @@ sweep      one pass over ``pending/``
 summary    what a pass came to
 report     what of it a person has to be told, and how often
 delivery   one mail, from its object to its end
+relay      outgoing mail: taken on loopback, kept safe, sent; has a map of its own
+upstreams  where it goes: one file a smarthost or provider
 handover   one SMTP transaction, and the ledger around it
 ends       settled, set aside, discarded, deferred: commits and moves
 quarantine what a person does with mail that was set aside
@@ -121,6 +124,9 @@ marks      what a mail gets: lines on top, and a tag in its Subject
 opener     object to mail: which kind is it, and what is inside
 sealed     the format of this project's Worker
 mailbridge the format of Mailbridge's
+request    one POST to a service of the person's choice, bounded
+unreachable why there was no answer to it, as a sentence
+answer     JSON as it must be
 fields     JSON from strangers
 keys       private keys, their files and their ids
 routing    which addresses to ask the mail server for, in which order

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(ledger_commands, "rebuild", "ledger.rebuild", "read a lost ledger back from processed/")
     words = "forget mails delivered longer than LEDGER_RETENTION_DAYS ago"
     _add(ledger_commands, "prune", "ledger.prune", words)
+    _add_relay(_with_json(add("relay", "relay.run", "take outgoing mail on loopback and hand it to the smarthost")))
     add("demo", "demo.demo", "show the main job with embedded servers; needs no account and no settings")
     return parser
 
@@ -117,6 +118,40 @@ def _add_filter(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ip", metavar="ADDRESS", type=_ip, default=None, help="what handed it over, if the mail does not say"
     )
+
+
+def _add_relay(relay: argparse.ArgumentParser) -> None:
+    parts = relay.add_subparsers(title="commands", metavar="user|queue|suppressed")
+    user = _add(parts, "user", "relay.run", "who may log in to send mail")
+    commands = user.add_subparsers(title="commands", metavar="add|remove|list", required=True)
+    add = _add(commands, "add", "relay_user.add", "a user, or another password; asks for it, or reads standard input")
+    add.add_argument("name", metavar="NAME")
+    words = "may send as this only (may be given more than once): an address, or @domain"
+    add.add_argument("--from", metavar="ADDRESS", dest="senders", action="append", default=[], help=words)
+    _add(commands, "remove", "relay_user.remove", "a user").add_argument("name", metavar="NAME")
+    _with_json(_add(commands, "list", "relay_user.list_", "the users, and who they may send as"))
+    queue = _add(parts, "queue", "relay.run", "what waits to be sent, and what became of the rest")
+    commands = queue.add_subparsers(title="commands", metavar="list|show|retry|remove|hold", required=True)
+    list_ = _with_json(_add(commands, "list", "relay.queue_list", "what waits, is being sent, or is held"))
+    list_.add_argument("--all", action="store_true", help="also what was sent, came back or was removed")
+    show = _with_json(_add(commands, "show", "relay.queue_show", "one mail: recipients, tries, what the upstream said"))
+    show.add_argument("id", metavar="ID", help="the beginning of its id")
+    for name, words in (
+        ("retry", "try now what waits or is held"),
+        ("remove", "delete mail for good; nobody is told"),
+        ("hold", "keep mail in the queue until it is retried"),
+    ):
+        command = _with_json(_add(commands, name, f"relay.queue_{name}", words))
+        which = command.add_mutually_exclusive_group(required=True)
+        which.add_argument("id", metavar="ID", nargs="*", default=[], help="as `list` shows it")
+        which.add_argument("--all", action="store_true", help="all that is there")
+        if name == "remove":
+            command.add_argument("--yes", action="store_true", help="do not ask")
+    suppressed = _add(parts, "suppressed", "relay.run", "addresses that bounced, to which nothing is sent any more")
+    commands = suppressed.add_subparsers(title="commands", metavar="list|remove", required=True)
+    _with_json(_add(commands, "list", "relay.suppressed_list", "which, since when, and what was said"))
+    remove = _add(commands, "remove", "relay.suppressed_remove", "let mail go there again")
+    remove.add_argument("address", metavar="ADDRESS", nargs="+")
 
 
 def _ip(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from drain import envfile
 from drain.errors import ConfigError
-from drain.places import domain_key, is_loopback
+from drain.places import domain_key, is_loopback, matches
 from drain.setting import PEM_BEGIN, Setting
 from drain.settings import SETTINGS, Config
 from drain.text import clean
@@ -36,6 +36,16 @@ _POCKET_HOMESERVER_NAMES = frozenset(
         "USER_AGENT",
     }
 )
+_NEEDED_BY_UPSTREAM = {
+    "smtp": ("SMARTHOST_HOST",),
+    "cloudflare": ("RELAY_API_KEY", "R2_ACCOUNT_ID"),
+    "mailgun": ("RELAY_API_KEY", "MAILGUN_DOMAIN"),
+    "postmark": ("RELAY_API_KEY",),
+    "resend": ("RELAY_API_KEY",),
+    "sendgrid": ("RELAY_API_KEY",),
+    "ses": ("SES_REGION",),
+}
+_DKIM = ("DKIM_DOMAIN", "DKIM_KEY_FILE", "DKIM_SELECTOR")
 _ELSEWHERE = frozenset({"DRAIN_ENV_FILE"})
 
 
@@ -136,6 +146,8 @@ def load(environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, 
         for name, setting in SETTINGS.items()
         if setting.secret and (named := environ.get(f"{name}_FILE") or file_values.get(f"{name}_FILE"))
     ]
+    secret_files += [config.relay_key_file]
+    secret_files += [Path(name).expanduser() for name in (config.dkim_key_file, config.relay_tls_key_file) if name]
     if config.mailbridge_private_key_path:
         secret_files.append(Path(config.mailbridge_private_key_path).expanduser())
     return config, warnings + envfile.readable_by_others([*secret_files, *config.private_key_file])
@@ -162,6 +174,8 @@ def _check_together(config: Config) -> None:
             "The catch-all has to be a mailbox of your own.",
         )
     check_filters(config)
+    if config.relay_enabled:
+        check_relay(config)
     if config.inject_tls == "none" and not is_loopback(config.inject_host):
         raise ConfigError(
             f"INJECT_TLS=none is for loopback only, and INJECT_HOST is {clean(config.inject_host)!r}.",
@@ -195,6 +209,54 @@ def check_filters(config: Config) -> None:
         )
 
 
+def check_relay(config: Config) -> None:
+    """Whether the relay has what it needs.
+
+    Raises:
+        ConfigError: it does not, or settings of it do not fit together.
+    """
+    reports = "Mail that cannot be sent comes back through the mail server at home."
+    for name in ("MAIL_DOMAIN", "INJECT_USER", "INJECT_PASS"):
+        if not getattr(config, name.lower()):
+            raise ConfigError(f"The relay needs {name}, which is not set.", reports)
+    if not config.relay_upstream:
+        raise ConfigError("RELAY_UPSTREAM is not set.", SETTINGS["RELAY_UPSTREAM"].help)
+    for name in _NEEDED_BY_UPSTREAM[config.relay_upstream]:
+        if not getattr(config, name.lower()):
+            raise ConfigError(f"RELAY_UPSTREAM is {config.relay_upstream}, and {name} is not set.")
+    unset = [name for name in _DKIM if not getattr(config, name.lower())]
+    if 0 < len(unset) < len(_DKIM):
+        raise ConfigError(f"{' and '.join(unset)} is not set.", f"Signing wants {', '.join(_DKIM)}, or none of them.")
+    if config.relay_from_fallback and not matches(config.relay_from_fallback, config.allowed_from):
+        raise ConfigError("RELAY_FROM_FALLBACK is not in ALLOWED_FROM.", "Its mail would be refused.")
+    if config.relay_upstream == "smtp":
+        _check_smarthost(config)
+    _check_listener(config)
+
+
+def _check_listener(config: Config) -> None:
+    if bool(config.relay_tls_cert_file) != bool(config.relay_tls_key_file):
+        raise ConfigError("RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE go together.")
+    if not config.relay_tls_cert_file and (config.relay_tls == "implicit" or not is_loopback(config.relay_host)):
+        raise ConfigError(
+            f"RELAY_HOST {clean(config.relay_host)!r} with RELAY_TLS={config.relay_tls} needs RELAY_TLS_CERT_FILE.",
+            "Beyond loopback nothing goes without TLS.",
+        )
+    if is_loopback(config.inject_host) and is_loopback(config.relay_host) and config.inject_port == config.relay_port:
+        raise ConfigError("RELAY_PORT is INJECT_PORT.", "The relay and the mail server cannot share a port.")
+
+
+def _check_smarthost(config: Config) -> None:
+    for host, port in config.smarthosts:
+        if config.smarthost_tls == "none" and not is_loopback(host):
+            raise ConfigError(
+                f"SMARTHOST_TLS=none is for loopback only, and SMARTHOST_HOST has {clean(host)!r}.",
+                "Set SMARTHOST_TLS=starttls or implicit.",
+            )
+        if is_loopback(host) and is_loopback(config.relay_host) and port == config.relay_port:
+            raise ConfigError("SMARTHOST_HOST is the relay itself.", "Mail would go in a circle.")
+
+
 def parsed(name: str, text: str) -> Any:
     """The value that *text* is for a setting, as from the environment.
 
@@ -216,8 +278,9 @@ def shown(config: Config) -> dict[str, str]:
         "filter_fail_open": config.filter_fail_open or ("none",),
         "ledger_db": config.ledger_path,
         "lockfile": config.lock_path,
+        "relay_users_file": config.relay_users_path,
     }
-    for name in ("ai_base_url", "webhook_decision_url"):
+    for name in ("ai_base_url", "webhook_decision_url", "relay_api_url", "mailgun_base_url"):
         address, query, _ = getattr(config, name).partition("?")
         resolved[name] = f"{address}?***" if query else address  # people put tokens there
     for f in dataclasses.fields(config):

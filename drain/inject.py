@@ -80,15 +80,21 @@ class Reply:
 
 
 class SessionLost(DrainError):
-    """The connection broke. ``after_dot``: it is not known whether the mail was taken."""
+    """The connection broke.
 
-    def __init__(self, message: str, *, after_dot: bool) -> None:
+    Attributes:
+        after_dot: it is not known whether the mail was taken.
+        reply: what the server said as it closed (421), None if it said nothing.
+    """
+
+    def __init__(self, message: str, *, after_dot: bool, reply: Reply | None = None) -> None:
         super().__init__(message)
         self.after_dot = after_dot
+        self.reply = reply
 
 
 class Session:
-    """One logged-in connection."""
+    """One connection, logged in where there is a user."""
 
     def __init__(self, server: Server) -> None:
         """Connects and logs in.
@@ -114,7 +120,8 @@ class Session:
         try:
             # Commands are small and wait for their replies: Nagle's algorithm would add 40 ms to a mail.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            log_in(self._smtp, server)
+            if server.user:
+                log_in(self._smtp, server)
         except BaseException:
             self._smtp.close()
             raise
@@ -123,6 +130,16 @@ class Session:
     def broken(self) -> bool:
         """Whether the connection is of no more use."""
         return self._smtp.sock is None
+
+    @property
+    def tls(self) -> str:
+        """The version of TLS, as in ``TLSv1.3``; "" without TLS."""
+        return self._smtp.sock.version() or "" if isinstance(self._smtp.sock, ssl.SSLSocket) else ""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """What EHLO named, in upper case."""
+        return tuple(f"{name} {value}".strip().upper() for name, value in self._smtp.esmtp_features.items())
 
     def offers(self, extension: str) -> bool:
         """Whether EHLO named it."""
@@ -133,10 +150,16 @@ class Session:
         value = self._smtp.esmtp_features.get("size", "")
         return int(value) or None if value.isdecimal() else None
 
+    def reset(self) -> None:
+        """RSET: what came before is forgotten; shows whether the server is still there."""
+        if not (reply := self._command("RSET")).positive:
+            raise self._lost("RSET", OSError(str(reply)))
+        self._dirty = False
+
     def mail(self, sender: str, size: int, *, eight_bit: bool, smtputf8: bool) -> Reply:
         """MAIL FROM, with the parameters that are offered and needed; resets what came before."""
-        if self._dirty and not (reply := self._command("RSET")).positive:
-            raise self._lost("RSET", OSError(str(reply)))
+        if self._dirty:
+            self.reset()
         self._dirty = True
         self._dot_sent = False
         parameters = ""
@@ -156,6 +179,10 @@ class Session:
         self.refusals += not reply.positive
         self.spent = not (reply.positive or reply.no_such_mailbox)
         return reply
+
+    def noop(self) -> Reply:
+        """NOOP: whether it is still there."""
+        return self._command("NOOP")
 
     def data(self) -> Reply:
         """DATA; 354 is the go-ahead."""
@@ -223,8 +250,12 @@ class Session:
             raise self._lost(verb, error) from error
         reply = self._reply(verb, _COMMAND_SECONDS, go_ahead=verb == "DATA")
         if reply.code == _CLOSING:
-            raise self._lost(verb, OSError(str(reply)))
+            raise self._lost(verb, OSError(str(reply)), reply)
         if reply.code in _AUTHENTICATION_REQUIRED:
+            if not self._server.user:
+                raise MailServerRefused(
+                    f"The {self._server} wants a login: {reply}.", f"Set {self._server.settings}_USER."
+                )
             raise MailServerRefused(f"The {self._server} forgot our login: {reply}.")
         return reply
 
@@ -254,7 +285,8 @@ class Session:
         if unasked:
             raise self._lost(verb, OSError(f"it said unasked: {clean(unasked[:200].decode('utf-8', 'replace'))}"))
 
-    def _lost(self, doing: str, error: Exception) -> SessionLost:
+    def _lost(self, doing: str, error: Exception, reply: Reply | None = None) -> SessionLost:
         after = self._dot_sent
         self._smtp.close()
-        return SessionLost(f"The {self._server} broke off at {doing}: {clean(str(error))}.", after_dot=after)
+        words = f"The {self._server} broke off at {doing}: {clean(str(error))}."
+        return SessionLost(words, after_dot=after, reply=reply)

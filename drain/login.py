@@ -3,6 +3,7 @@
 import base64
 import smtplib
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from drain.errors import ConfigError, MailServerRefused, MailServerUnavailable
@@ -11,7 +12,6 @@ from drain.setting import Secret
 from drain.text import clean
 
 _CONNECT_SECONDS = 30.0
-_EHLO_NAME = "localhost"  # smtplib would look its own name up in the DNS
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class Server:
     """Where a server is and how to log in to it.
 
     ``name`` is what it is to a person, ``settings`` the beginning of its settings' names.
+    No ``user``: there is no login. ``ehlo`` is the name that we give. ``check`` takes the
+    place of the usual verification of a certificate: it is called right after the
+    handshake, and raises `OSError` for a server that is not to be used.
     """
 
     host: str
@@ -29,6 +32,8 @@ class Server:
     ca_file: str
     name: str = "mail server"
     settings: str = "INJECT"
+    ehlo: str = "localhost"  # smtplib would look its own name up in the DNS
+    check: Callable[[ssl.SSLSocket], None] | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.host}:{self.port}"
@@ -44,14 +49,16 @@ def connect(server: Server) -> smtplib.SMTP:
     """
     if server.tls == "implicit":
         smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-            server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS, context=_verified(server)
+            server.host, server.port, server.ehlo, timeout=_CONNECT_SECONDS, context=_verified(server)
         )
-        smtp.ehlo_or_helo_if_needed()
-        return smtp
-    smtp = smtplib.SMTP(server.host, server.port, _EHLO_NAME, timeout=_CONNECT_SECONDS)
+    else:
+        smtp = smtplib.SMTP(server.host, server.port, server.ehlo, timeout=_CONNECT_SECONDS)
     try:
+        if server.tls == "implicit":
+            _check(smtp, server)
         smtp.ehlo_or_helo_if_needed()
-        _start_tls(smtp, server)
+        if server.tls in {"auto", "starttls"}:
+            _start_tls(smtp, server)
     except BaseException:
         smtp.close()
         raise
@@ -59,14 +66,13 @@ def connect(server: Server) -> smtplib.SMTP:
 
 
 def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
-    if server.tls == "none":
-        return
     # Without a pinned certificate loopback is as private as it gets; with one,
     # a server that offers no TLS may be another program on its port.
     needed = server.tls == "starttls" or bool(server.ca_file) or not is_loopback(server.host)
     if smtp.has_extn("starttls"):
         smtp.starttls(context=_verified(server) if needed else _unverified())
-        smtp.ehlo()
+        _check(smtp, server)
+        smtp.ehlo_or_helo_if_needed()
     elif needed:
         raise MailServerUnavailable(
             f"The {server} offers no STARTTLS, and {server.settings}_TLS or {server.settings}_TLS_CA_FILE asks for it.",
@@ -76,7 +82,15 @@ def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
         )
 
 
+def _check(smtp: smtplib.SMTP, server: Server) -> None:
+    if server.check is not None:
+        assert isinstance(smtp.sock, ssl.SSLSocket), "TLS was begun"
+        server.check(smtp.sock)
+
+
 def _verified(server: Server) -> ssl.SSLContext:
+    if server.check is not None:
+        return _unverified()
     try:
         context = ssl.create_default_context(cafile=server.ca_file or None)
     except OSError as error:
@@ -122,7 +136,10 @@ def log_in(smtp: smtplib.SMTP, server: Server) -> None:
         ) from error
     except smtplib.SMTPNotSupportedError as error:
         raise MailServerRefused(
-            f"The {server} offers no login.", "drain wants AUTH even on loopback: turn it on for this port."
+            f"The {server} offers no login.",
+            "drain wants AUTH even on loopback: turn it on for this port."
+            if server.settings == "INJECT"
+            else "Is its port right? One that wants no login has SMARTHOST_USER empty.",
         ) from error
     except smtplib.SMTPAuthenticationError as error:
         words = clean(f"{error.smtp_code} {_decoded(error.smtp_error)}")

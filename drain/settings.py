@@ -14,6 +14,7 @@ from drain.places import (
     address_patterns,
     domains,
     host,
+    host_and_port,
     junk_mailbox,
     networks,
     private_url,
@@ -362,6 +363,13 @@ class Config:
     def ledger_path(self) -> Path:
         """Where the ledger is."""
         return Path(self.ledger_db).expanduser() if self.ledger_db else self.state_dir / "ledger.db"
+
+    @property
+    def smarthosts(self) -> tuple[tuple[str, int], ...]:
+        """Hosts and ports of the smarthost, in order."""
+        usual = self.smarthost_port or (465 if self.smarthost_tls == "implicit" else 587)
+        split = (host_and_port(place) for place in self.smarthost_host)
+        return tuple((host, int(port) if port else usual) for host, port in split)
 
     @property
     def relay_users_path(self) -> Path:

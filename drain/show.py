@@ -1,7 +1,7 @@
 """What a person at a terminal sees: of a pass its progress and how it ended, and of a mail what is in it."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from drain.filters.chain import Judgement
@@ -17,9 +17,15 @@ from drain.text import clean
 from drain.verdicts import Kept
 
 if TYPE_CHECKING:
+    # Loaded by those who have some to show: it brings `cryptography`.
     from rich.progress import Progress, TaskID
 
+    from drain.relay.queue import Entry as Outgoing
+    from drain.relay.suppressed import Suppression
+
 _WORTH_A_BAR = 20
+# So much of an id is shown, and enough to name it.
+SHORT = 12
 
 _WORDS = {
     Outcome.DELIVERED: "delivered",
@@ -114,16 +120,10 @@ _WIDE = 160
 
 def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
     """The table of what is in quarantine."""
-    from rich.console import Console  # noqa: PLC0415 (as above)
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
     if not entries:
         stream.write("Nothing is in quarantine.\n")
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "since", "from", "to", "score", "reason"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "score" else "left")
+    rows = []
     for entry in entries:
         row = entry.row
         cells = (
@@ -134,8 +134,74 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
             "" if entry.score is None else f"{entry.score:.1f}",
             entry.why if row else "(not in the ledger)",
         )
+        rows.append(cells)
+    _table(("id", "since", "from", "to", "score", "reason"), rows, stream)
+
+
+def outgoing(entries: "Sequence[Outgoing]", stream: TextIO) -> None:
+    """The table of what is in the relay's queue."""
+    if not entries:
+        stream.write("Nothing is in the queue.\n")
+        return
+    rows = [
+        (
+            entry.id[:SHORT],
+            entry.state.value,
+            _minute(entry.mail.received_at),
+            entry.mail.sender or "<>",
+            entry.recipients[0] + (f" and {len(entry.recipients) - 1} more" if len(entry.recipients) > 1 else ""),
+            str(entry.attempts),
+            _minute(entry.next_attempt_at) if entry.state == "waiting" else "",
+            entry.diagnostic,
+        )
+        for entry in entries
+    ]
+    _table(("id", "state", "since", "from", "to", "tries", "next", "what was said"), rows, stream)
+
+
+def outgoing_in_words(entry: "Outgoing") -> str:
+    """All that is known of one of them."""
+    mail = entry.mail
+    lines = [
+        f"id        {entry.id}",
+        f"mail      {mail.id} ({mail.size} bytes)",
+        f"state     {entry.state.value}, since {_minute(entry.updated_at)}",
+        f"taken     {_minute(mail.received_at)} from {mail.user or 'drain itself: a report of mail that failed'}",
+        f"from      {mail.sender or '<>'}",
+        *(f"to        {recipient}" for recipient in entry.recipients),
+        f"tries     {entry.attempts}" + (f", {entry.unknown} of which the end is not known" if entry.unknown else ""),
+    ]
+    if entry.state == "waiting":
+        lines.append(f"next      {_minute(entry.next_attempt_at)}")
+    if mail.message_id:
+        lines.append(f"Message-ID {mail.message_id}")
+    if entry.diagnostic:
+        lines.append(f"said      {entry.status} {entry.diagnostic}".replace("  ", " "))
+    if entry.reference:
+        lines.append(f"reference {entry.reference}")
+    return "".join(f"{clean(line)}\n" for line in lines)
+
+
+def suppressions(found: "Sequence[Suppression]", stream: TextIO) -> None:
+    """The table of addresses that bounced."""
+    if not found:
+        stream.write("No address is suppressed.\n")
+        return
+    rows = [(one.address, _minute(one.at), one.status, one.diagnostic) for one in found]
+    _table(("address", "since", "status", "what was said"), rows, stream)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
+    from rich.console import Console  # noqa: PLC0415 (as above)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("score", "tries") else "left")
+    for row in rows:
         # As text: in a string rich would take what a sender writes for markup.
-        table.add_row(*[Text(clean(cell)) for cell in cells])
+        table.add_row(*[Text(clean(cell)) for cell in row])
     Console(file=stream, width=None if stream.isatty() else _WIDE, highlight=False).print(table)
 
 

@@ -2,8 +2,11 @@
 
 import argparse
 import contextlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TextIO
 
 from drain import config as configuration, lock
 from drain.errors import ConfigError, LockHeld
@@ -11,13 +14,15 @@ from drain.ledger import Ledger
 from drain.log import Log, for_environment
 from drain.settings import Config
 from drain.summary import Summary
+from drain.text import clean
 
 LOCK_WAIT_SECONDS = 60.0
+_FEW = 10
 
 
-def begin(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Config, Log]:
-    """The settings, and the log, with what is to be said of the settings."""
-    config, warnings = configuration.load(environ)
+def begin(arguments: argparse.Namespace, environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, Log]:
+    """The settings, and the log, with what is to be said of the settings; *complete* as of `config.load`."""
+    config, warnings = configuration.load(environ, complete=complete)
     log = for_environment(environ, as_json=arguments.json, addresses=config.log_addresses)
     for warning in warnings:
         log.warning("configuration", message=warning)
@@ -32,6 +37,26 @@ def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
         contextlib.closing(Ledger(config.ledger_path)) as ledger,
     ):
         yield ledger
+
+
+def ask_to_delete(table: Callable[[TextIO], None], number: int) -> int | None:
+    """Asks the person whether *number* mails shall be deleted for good; None if so, else the exit code."""
+    if not sys.stdin.isatty():
+        print("drain: Nothing was deleted: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
+        return os.EX_USAGE
+    if number <= _FEW:
+        table(sys.stdout)
+    print(f"Delete {number} mail{'s' * (number != 1)} for good? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        return None
+    print("Nothing was deleted.")
+    return os.EX_OK
+
+
+def tell(arguments: argparse.Namespace, told: Mapping[str, str], stream: TextIO) -> None:
+    """One line of what became of one mail: ``id``, ``state``, perhaps ``words``; JSON with --json."""
+    words = f": {told['words']}" if told.get("words") else ""
+    print(json.dumps(told) if arguments.json else clean(f"{told['id']} {told['state']}{words}"), file=stream)
 
 
 def exit_code(summary: Summary) -> int:

@@ -1,12 +1,19 @@
 """``drain once``, ``drain run``, and bare ``drain``."""
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 
 from drain import assembly, config as configuration, show
 from drain.commands.common import begin, exit_code
+from drain.log import Log
+from drain.settings import Config
+
+# It began to end when the passes did.
+_RELAY_ENDS_SECONDS = 9.0
 
 
 def bare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -35,5 +42,24 @@ def once(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Passes for ever."""
     config, log = begin(arguments, environ)
-    summary = assembly.service(config, log, environ).run()
+    service = assembly.service(config, log, environ)
+    with _relay_beside(config, log, service.sweep.stop):
+        summary = service.run()
     return os.EX_OK if summary.stopped else exit_code(summary)
+
+
+@contextlib.contextmanager
+def _relay_beside(config: Config, log: Log, stop: threading.Event) -> Iterator[None]:
+    """The relay too, on a thread, where it is enabled; it ends with the passes, by the same signal."""
+    if not config.relay_enabled:
+        yield
+        return
+    from drain.commands.relay import runner_for  # noqa: PLC0415 (asyncio and more, that passes alone do not need)
+
+    thread = threading.Thread(target=runner_for(config, log, stop).run_beside, name="relay")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(_RELAY_ENDS_SECONDS)

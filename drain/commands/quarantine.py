@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from functools import partial
 
 from drain import assembly, show
-from drain.commands.common import LOCK_WAIT_SECONDS, begin, exit_code, locked_ledger
+from drain.commands.common import LOCK_WAIT_SECONDS, ask_to_delete, begin, exit_code, locked_ledger, tell
 from drain.errors import DrainError, LockHeld
 from drain.ledger import Ledger
 from drain.quarantine import Entry, Quarantine, left_by_all
@@ -20,7 +20,6 @@ from drain.state import Row, State
 from drain.text import clean
 from drain.verdicts import Kept
 
-_FEW = 10
 _ENDS = {
     State.SETTLED: "delivered",
     State.DELIVERED: "delivered",
@@ -80,13 +79,13 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 released[identity] = (entry.id, before)
             except DrainError as error:
                 worst = error.exit_code
-                _tell(arguments, {"id": entry.id, "state": "failed", "words": clean(str(error))}, sys.stderr)
+                tell(arguments, {"id": entry.id, "state": "failed", "words": clean(str(error))}, sys.stderr)
     if not released:
         return worst
     summary = assembly.sweep(config, log).deliver_released(LOCK_WAIT_SECONDS)
     with _reading(config) as quarantine:
         for identity, (name, before) in released.items():
-            _tell(arguments, _became(name, quarantine.ledger.find(identity), before=before), sys.stdout)
+            tell(arguments, _became(name, quarantine.ledger.find(identity), before=before), sys.stdout)
     if summary.error is not None:
         print(f"drain: {clean(str(summary.error))} What was released is delivered by the next pass.", file=sys.stderr)
     # A command that must act, and could not.
@@ -99,17 +98,16 @@ def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with _reading(config) as quarantine:
         entries = _chosen(quarantine, arguments)
         # Before the lock: nobody's mail waits for an answer.
-        if not arguments.yes and not sys.stdin.isatty():
-            print("drain: Nothing was deleted: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
-            return os.EX_USAGE
-        if not arguments.yes and not _sure(entries):
-            print("Nothing was deleted.")
-            return os.EX_OK
+        if (
+            not arguments.yes
+            and (refused := ask_to_delete(partial(show.quarantine, entries), len(entries))) is not None
+        ):
+            return refused
     with locked_ledger(config, log) as ledger:
         quarantine = _quarantine(config, ledger)
         for entry in entries:
             quarantine.delete(entry, time.time())
-            _tell(arguments, {"id": entry.id, "state": "deleted"}, sys.stdout)
+            tell(arguments, {"id": entry.id, "state": "deleted"}, sys.stdout)
     return os.EX_OK
 
 
@@ -135,24 +133,12 @@ def _chosen(quarantine: Quarantine, arguments: argparse.Namespace) -> list[Entry
     return [entry for word in arguments.id for entry in quarantine.find(word)]
 
 
-def _sure(entries: list[Entry]) -> bool:
-    if len(entries) <= _FEW:
-        show.quarantine(entries, sys.stdout)
-    print(f"Delete {len(entries)} mail{'s' * (len(entries) != 1)} for good? [y/N] ", end="", flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
 def _became(name: str, row: Row | None, *, before: bool) -> dict[str, str]:
     state = row.state if row is not None else State.DEFERRED
     if before and state is State.SETTLED:
         return {"id": name, "state": "delivered before, and moved to the others"}
     words = clean((row.mailbox if state is State.SETTLED else row.words) or "") if row is not None else ""
     return {"id": name, "state": _ENDS.get(state, "released, and waiting for the next pass"), "words": words}
-
-
-def _tell(arguments: argparse.Namespace, told: Mapping[str, str], stream: TextIO) -> None:
-    words = f": {told['words']}" if told.get("words") else ""
-    print(json.dumps(told) if arguments.json else clean(f"{told['id']} {told['state']}{words}"), file=stream)
 
 
 def _as_json(entry: Entry) -> dict[str, str | float | int | None]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from drain.filters.answer import json_object
+from drain.answer import json_object
 from drain.filters.digest import digest
 from drain.filters.inbound import Inbound
 from drain.filters.post import BadStatus, Service, encoded, post, where

@@ -16,7 +16,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from drain.filters.answer import json_object
+from drain.answer import json_object
 from drain.filters.inbound import Inbound
 from drain.filters.post import Service, encoded, post, where
 from drain.filters.verdict import Action, FilterFailed, Verdict

@@ -133,9 +133,10 @@ def mailboxes_of(value: bytes) -> list[Mailbox]:
         parts(address)
         begin = len(text[:start].encode())
         found.append(Mailbox(address, begin, begin + len(address.encode())))
-    names = bytearray(value)
+    names = value
     for mailbox in reversed(found):
-        names[mailbox.start : mailbox.end] = b""
+        angle = names[mailbox.start - 1 : mailbox.start] == b"<"
+        names = names[: mailbox.start - angle] + b" " + names[mailbox.end + angle :]
     _check_names(names.decode(), {mailbox.address.casefold() for mailbox in found})
     return found
 
@@ -152,7 +153,10 @@ def parts(address: str) -> tuple[str, str]:
         raise Unclear(f"{shown!r} can be read as a route to somewhere else")
     if domain.startswith("["):
         raise Unclear(f"{shown!r} names a machine by its number, not a domain")
-    if len(address.encode("utf-8", "replace")) > _ADDRESS_OCTETS or len(local.encode("utf-8", "replace")) > _LOCAL_OCTETS:
+    if (
+        len(address.encode("utf-8", "replace")) > _ADDRESS_OCTETS
+        or len(local.encode("utf-8", "replace")) > _LOCAL_OCTETS
+    ):
         raise Unclear(f"{shown!r} is longer than an address can be")
     if not _LOCAL.fullmatch(local) or (at and not _DOMAIN.fullmatch(domain)):
         raise Unclear(f"{shown!r} is not a mail address")
@@ -252,9 +256,8 @@ def _check_names(names: str, addresses: set[str]) -> None:
         raise Unclear("a name in it is encoded in a way that cannot be read")
     if any(c in _TURNS_ROUND or (c != "\t" and unicodedata.category(c) in _SHOWN_NOWHERE) for c in shown):
         raise Unclear("a name in it has control characters")
-    # The brackets of the address itself are still there, with nothing between.
-    if re.search("[<>]", shown.replace("<>", "")) or shown.count("<>") > names.count("<>"):
+    if re.search("[<>]", shown):
         raise Unclear("a name in it has < or >")
-    for word in _BETWEEN_WORDS.split(shown.replace("<>", " ")):
+    for word in _BETWEEN_WORDS.split(shown):
         if "@" in word and word.casefold() not in addresses:
             raise Unclear("a name in it has an @ that is not of the same address (another's belongs into Reply-To)")

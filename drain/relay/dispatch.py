@@ -36,7 +36,8 @@ _FEWEST_ATTEMPTS = 4
 class Dispatch:
     """Sends the entries of one direction: users' mails, or (`inbound`) DSNs.
 
-    ``dsn`` makes the DSN for those recipients of an entry that failed.
+    ``dsn`` makes the DSN for those recipients of an entry that failed, ``reported``
+    says that there is one in the queue.
     """
 
     queue: Queue
@@ -46,6 +47,7 @@ class Dispatch:
     workers: int
     lifetime_seconds: float
     dsn: Callable[[Entry, Mapping[str, Fate], float], Parcel | None]
+    reported: Callable[[], None] = lambda: None
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
     gate: Gate = field(default_factory=Gate)
@@ -191,6 +193,8 @@ class Dispatch:
         report = self.dsn(entry, failures, now) if failures else None
         next_attempt_at = now + backoff.seconds(entry.attempts, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         self._noted(lambda: self.queue.settle(entry, fates, next_attempt_at, report, now))
+        if report is not None:
+            self.reported()
         for address, fate in fates.items():
             self._say(entry, address, fate)
 

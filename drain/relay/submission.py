@@ -68,6 +68,8 @@ def complete(
     head, rest = split(mail.normalised(raw), LIMIT)
     if mail.begins_with_from_line(head):
         raise Refusal(550, "5.6.0", "The mail is refused: its first line is mbox's `From `, which is no header field.")
+    if rest[:2] not in {b"", b"\r\n"} and mail.begins_with_header_field(head or rest):
+        raise Refusal(550, "5.6.0", "The mail is refused: its header is longer than a megabyte.")
     if not mail.begins_with_header_field(head):
         # A body alone. Its first line may even be empty, as it is where there is no header.
         head, rest = b"", head + rest if head.strip(b"\r\n") else rest
@@ -99,9 +101,7 @@ def complete(
     return Submission(header.block + (rest or b"\r\n"), header, message_id[0] if message_id else "")
 
 
-def _received(
-    hostname: str, protocol: str, queue_id: str, recipients: Sequence[str], now: datetime.datetime
-) -> bytes:
+def _received(hostname: str, protocol: str, queue_id: str, recipients: Sequence[str], now: datetime.datetime) -> bytes:
     """RFC 5321 4.4. The client is on this machine, or in one's own network: where exactly is not for strangers."""
     only = recipients[0] if len(recipients) == 1 and recipients[0].isascii() else ""
     told = f"\r\n for <{only}>" if only else ""
@@ -121,6 +121,4 @@ def _with_author(header: Header, mailbox: author.Mailbox, address: str) -> Heade
     """The header with *address* in the place of the one in From, and the name as it is."""
     field = next(header.all("From"))
     start, end = field.colon + mailbox.start, field.colon + mailbox.end
-    bare = not field.value[mailbox.end :].startswith(b">") and not re.search(rb"[ \t]\Z", field.value[: mailbox.start])
-    blank = b" " if bare and mailbox.start == 0 else b""
-    return Header(header.block[:start] + blank + address.encode() + header.block[end:])
+    return Header(header.block[:start] + address.encode() + header.block[end:])

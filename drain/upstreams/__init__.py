@@ -69,15 +69,19 @@ class Shipment:
 
 
 class Upstream(Protocol):
-    """A smarthost or a provider. Calls may come from several threads.
+    """A smarthost or a provider. Calls may come from several threads."""
 
-    ``name`` is that of ``RELAY_UPSTREAM``; ``most_recipients`` and ``most_bytes`` (of
-    the message as it came from the client) are what one shipment may have.
-    """
+    @property
+    def name(self) -> str:
+        """That of ``RELAY_UPSTREAM``."""
 
-    name: str
-    most_recipients: int
-    most_bytes: int
+    @property
+    def most_recipients(self) -> int:
+        """How many one shipment may have."""
+
+    @property
+    def most_bytes(self) -> int:
+        """How large the message may be, as it came from the client."""
 
     def objection(self, shipment: Shipment) -> str:
         """Why this upstream cannot carry it as it is, in words for its sender; "" if it can. Asks nobody."""

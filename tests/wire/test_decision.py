@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from drain.filters.answer import json_object
+from drain.answer import json_object
 from drain.filters.decision import Decision, header_pairs, request_body
 from drain.filters.inbound import Inbound
 from drain.filters.verdict import Action, FilterFailed, Verdict

@@ -223,7 +223,7 @@ def test_a_name_that_is_looked_up_for_long_holds_its_caller_no_longer(monkeypatc
 
 def assert_no_thread_is_left() -> None:
     for thread in threading.enumerate():
-        if thread.name == "drain-post":
+        if thread.name == "drain-request":
             thread.join(0.5)
             assert not thread.is_alive(), "the connection was cut: nothing can be waiting on it"
 

@@ -1,0 +1,102 @@
+"""The relay's parts together: what starts, in which order, and how it ends."""
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from drain.errors import DrainError
+from drain.log import Log
+from drain.notify import Notifier
+from drain.relay.dispatch import Dispatch
+from drain.relay.listener import Listener
+from drain.relay.queue import Queue
+
+# With what Python takes to end, within the 10 s that are promised.
+_LISTENER_SECONDS = 2.0
+_SENDING_SECONDS = 3.5
+_RETURNING_SECONDS = 0.5
+_TRY_AGAIN_SECONDS = 60.0
+_BEAT_SECONDS = 30.0
+_DAY_SECONDS = 86400.0
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Everything that runs; the queue is in nobody else's hand."""
+
+    queue: Queue
+    listener: Listener
+    outgoing: Dispatch
+    returns: Dispatch
+    log: Log
+    clock: Callable[[], float]
+
+    def start(self) -> None:
+        """Begins to listen, then to send.
+
+        Raises:
+            Unavailable, ConfigError: it cannot listen.
+        """
+        interrupted = self.queue.recover(self.clock())
+        if interrupted:
+            words = f"{len(interrupted)} mails were being sent when drain ended; they are sent again."
+            self.log.notice("relay", message=words)
+        self.listener.start()
+        self.outgoing.start()
+        self.returns.start()
+        self.log.info("relay", message=f"The relay listens on port {self.listener.port}.")
+
+    def stop(self) -> None:
+        """Ends within seconds; what was accepted is in the queue."""
+        self.listener.stop(_LISTENER_SECONDS)
+        self.outgoing.stop(_SENDING_SECONDS)
+        self.returns.stop(_RETURNING_SECONDS)
+        self.log.info("relay", message="The relay stopped.")
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Keeps a relay running until it is told to stop; ``made`` gives one with the queue locked."""
+
+    made: Callable[[], AbstractContextManager[Relay]]
+    log: Log
+    stop: threading.Event
+
+    def run(self, notifier: Notifier) -> None:
+        """Alone in its process: what goes wrong at the start is raised, as `made` and `Relay.start` raise it."""
+        with self.made() as relay:
+            try:
+                relay.start()
+                notifier.ready(f"Taking outgoing mail on port {relay.listener.port}")
+                beat = min((notifier.watchdog_seconds or 2e6) / 2, _BEAT_SECONDS)
+                self._until_stopped(relay, beat, notifier.alive)
+                notifier.stopping()
+            finally:
+                relay.stop()
+
+    def run_beside(self) -> None:
+        """Beside passes, on a thread of its own: incoming mail must not wait for what is wrong with outgoing mail."""
+        told = ""
+        while not self.stop.is_set():
+            try:
+                with self.made() as relay:
+                    try:
+                        relay.start()
+                        told = ""
+                        self._until_stopped(relay, _BEAT_SECONDS, lambda: None)
+                    finally:
+                        relay.stop()
+            except DrainError as error:
+                if str(error) != told:
+                    told = str(error)
+                    self.log.alert("relay", message=f"No outgoing mail is taken. {error}")
+                self.stop.wait(_TRY_AGAIN_SECONDS)
+
+    def _until_stopped(self, relay: Relay, beat_seconds: float, alive: Callable[[], None]) -> None:
+        pruned_at = float("-inf")
+        while not self.stop.wait(beat_seconds):
+            alive()
+            if not 0 <= relay.clock() - pruned_at < _DAY_SECONDS:
+                pruned_at = relay.clock()
+                relay.queue.prune(pruned_at)
