@@ -31,6 +31,7 @@ class FakeSmtp:
 
     user: str = "drain"
     password: str = "s3cret"
+    takes_all: bool = False  # as a smarthost does
     mailboxes: set[str] = field(default_factory=lambda: {"alice@example.test", "bob@example.test"})
     extensions: tuple[str, ...] = ("8BITMIME", "SMTPUTF8", "SIZE 36700160", "AUTH PLAIN LOGIN", "ENHANCEDSTATUSCODES")
     answer: Callable[[str, str], str | None] = lambda verb, argument: None
@@ -94,7 +95,7 @@ class FakeSmtp:
                 raise EOFError
             connection.sendall(reply.encode() + b"\r\n")
 
-        sender, mailbox, authenticated = "", "", False
+        sender, recipients, authenticated = "", list[str](), False
         say(self.answer("CONNECT", "") or "220 fake ESMTP")
         while line := lines.readline():
             command = line.decode("utf-8", "replace").rstrip("\r\n")
@@ -112,24 +113,25 @@ class FakeSmtp:
                 authenticated = argument == f"PLAIN {_plain(self.user, self.password)}"
                 say("235 2.7.0 ok" if authenticated else "535 5.7.8 no such login")
             elif verb == "MAIL":
-                sender, mailbox = argument[argument.index("<") + 1 : argument.rindex(">")], ""
+                sender, recipients = argument[argument.index("<") + 1 : argument.rindex(">")], []
                 say("250 2.1.0 ok" if authenticated else "530 5.7.0 log in first")
             elif verb == "RCPT":
                 address = argument[argument.index("<") + 1 : argument.rindex(">")]
-                known = address.lower() in self.mailboxes
-                mailbox = address.lower() if known else mailbox
+                known = self.takes_all or address.lower() in self.mailboxes
+                recipients += [address.lower()] if known else []
                 say("250 2.1.5 ok" if known else "550 5.1.1 no such user")
             elif verb == "DATA":
                 say(reply or "354 go on")
                 if reply is None:
-                    say(self._take(lines, sender, mailbox))
+                    say(self._take(lines, sender, recipients))
             elif verb == "QUIT":
                 say("221 2.0.0 bye")
                 return
             else:
                 say("250 2.0.0 ok")
 
-    def _take(self, lines: BinaryIO, sender: str, mailbox: str) -> str:
+    def _take(self, lines: BinaryIO, sender: str, recipients: list[str]) -> str:
+        mailbox = recipients[-1] if recipients else ""
         content: list[bytes] = []
         while (line := lines.readline()) != b".\r\n":
             if not line:
@@ -142,7 +144,7 @@ class FakeSmtp:
         if not reply.startswith("2"):
             return reply
         with self._lock:
-            self.filed.append(Filed(sender, mailbox, b"".join(content)))
+            self.filed += [Filed(sender, recipient, b"".join(content)) for recipient in recipients]
         return self.answer("FILED", mailbox) or reply
 
 

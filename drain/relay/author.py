@@ -112,7 +112,7 @@ def check(header: Header) -> None:
     assert good
     if good.end() < len(block):
         line = block[good.end() :].split(b"\r\n", 1)[0][:100].decode("utf-8", "replace")
-        raise Unclear(f"the line {clean(line, 60)!r} in its header is no header field (an empty line ends the header)")
+        raise Unclear(f"the line {clean(line, 60)!a} in its header is no header field (an empty line ends the header)")
 
 
 def mailboxes_of(value: bytes) -> list[Mailbox]:
@@ -148,30 +148,41 @@ def parts(address: str) -> tuple[str, str]:
         Unclear: it is none, or can be taken for another one or for a route.
     """
     local, at, domain = address.rpartition("@") if "@" in address else (address, "", "")
-    shown = clean(address, 80)
+    name = shown(address)
     if _ROUTES.search(local):
-        raise Unclear(f"{shown!r} can be read as a route to somewhere else")
+        raise Unclear(f"<{name}> can be read as a route to somewhere else")
     if domain.startswith("["):
-        raise Unclear(f"{shown!r} names a machine by its number, not a domain")
+        raise Unclear(f"<{name}> names a machine by its number, not a domain")
     if (
         len(address.encode("utf-8", "replace")) > _ADDRESS_OCTETS
         or len(local.encode("utf-8", "replace")) > _LOCAL_OCTETS
     ):
-        raise Unclear(f"{shown!r} is longer than an address can be")
+        raise Unclear(f"<{name}> is longer than an address can be")
     if not _LOCAL.fullmatch(local) or (at and not _DOMAIN.fullmatch(domain)):
-        raise Unclear(f"{shown!r} is not a mail address")
+        raise Unclear(f"<{name}> is not a mail address")
     if domain.rpartition(".")[2].isdecimal():
-        raise Unclear(f"{shown!r} names a machine by its number, not a domain")
-    # With compatibility forms, such as a wide @, an address would change when somebody normalises it.
-    if not unicodedata.is_normalized("NFKC", address) or any(
-        unicodedata.category(letter) in _NOT_IN_AN_ADDRESS for letter in address
-    ):
-        raise Unclear(f"{shown!r} has letters in it that can be taken for others")
+        raise Unclear(f"<{name}> names a machine by its number, not a domain")
+    # An encoded word, and compatibility forms such as a wide @: decoded or normalised it would be another address.
+    odd = "=?" in address or not unicodedata.is_normalized("NFKC", address)
+    if odd or any(unicodedata.category(letter) in _NOT_IN_AN_ADDRESS for letter in address):
+        raise Unclear(f"<{name}> has letters in it that can be taken for others")
     # Where IDNA 2003 and 2008 differ, two programs would find two domains.
-    key = domain_key(domain)
-    if not domain.isascii() and (not key.isascii() or key.encode("ascii").decode("idna") != domain.lower()):
-        raise Unclear(f"the domain of {shown!r} wants to be written in its xn-- form")
+    if not domain.isascii() and not _is_idna(domain):
+        raise Unclear(f"the domain of <{name}> wants to be written in its xn-- form")
     return local, domain
+
+
+def _is_idna(domain: str) -> bool:
+    """Whether a domain that is not ASCII is there and back again the same."""
+    try:
+        return domain_key(domain).encode("ascii").decode("idna") == domain.lower()
+    except UnicodeError:
+        return False
+
+
+def shown(address: str) -> str:
+    """An address for a reply of SMTP, where not everybody reads UTF-8."""
+    return clean(address, 80).encode("ascii", "backslashreplace").decode()
 
 
 def is_unqualified(address: str) -> bool:
@@ -196,7 +207,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         else:
             found = _TOKEN.match(text, place)
             if not found or not found.lastgroup:
-                raise Unclear(f"{clean(text[place])!r} does not belong there")
+                raise Unclear(f"{clean(text[place])!a} does not belong there")
             end = found.end()
             yield found.lastgroup, found[0], place
         place = end

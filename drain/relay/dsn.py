@@ -51,8 +51,8 @@ def build(
     ``fates`` has the recipients, at least one, that the mail did not get to, with the
     last that was heard of each: a fate of `Action.DELAYED` means that its time is over.
     ``header`` is the original's header block; ``arrived`` is when the mail was taken, ``attempted``
-    when it was last tried; all times with their zone. ``queue_id`` is the original's and
-    makes this message's Message-ID: the same at every call.
+    when it was last tried; all times with their zone. ``queue_id`` is that of the original's
+    entry. From it comes the Message-ID: the same at every call, and another for another entry.
     """
     assert sender
     assert fates

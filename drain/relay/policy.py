@@ -11,7 +11,6 @@ from drain.places import matches
 from drain.relay import author
 from drain.relay.author import Unclear
 from drain.relay.refusal import Refusal
-from drain.text import clean
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Policy:
             _, domain = author.parts(address)
         except Unclear as error:
             raise Refusal(553, "5.1.3", f"The recipient is refused: {error}.") from error
-        shown = clean(address, 80)
+        shown = author.shown(address)
         if not domain:
             words = f"The recipient <{shown}> has no domain; this relay has no mailboxes. Write a full address."
             raise Refusal(553, "5.1.3", words)
@@ -93,7 +92,7 @@ class Policy:
         return matches(address, self.allowed_from) and (not own or matches(address, own))
 
     def _fallback(self, address: str, own: tuple[str, ...]) -> str:
-        shown = f"<{clean(address, 80)}>"
+        shown = f"<{author.shown(address)}>"
         if not self.fallback:
             what = f"{shown} has no domain that is known outside this machine" if address else f"{shown} is empty"
             words = f"The sender {what}. Send with a full address, or set RELAY_FROM_FALLBACK."
@@ -103,7 +102,7 @@ class Policy:
         return self.fallback
 
     def _not_allowed(self, what: str, address: str, own: tuple[str, ...]) -> Refusal:
-        shown = f"{what} <{clean(address, 80)}> may not be used"
+        shown = f"{what} <{author.shown(address)}> may not be used"
         if not self.allowed_from:
             return Refusal(550, "5.7.1", f"{shown}: ALLOWED_FROM is empty, so nothing is sent. Set ALLOWED_FROM.")
         if matches(address, self.allowed_from) and own:

@@ -27,7 +27,6 @@ from drain.places import domain_key
 from drain.relay import author
 from drain.relay.author import Unclear
 from drain.relay.refusal import Refusal
-from drain.text import clean
 
 # RFC 5321 6.3: a mail with more has most likely been here before.
 _MOST_HOPS = 100
@@ -76,7 +75,6 @@ def complete(
         rest = rest if rest.startswith(b"\r\n") else b"\r\n" + rest
     header = Header(_LOST.sub(b"", head))
     try:
-        author.check(Header(head))
         authors = author.read(header).get("From")
     except Unclear as error:
         raise Refusal(550, "5.6.0", f"The mail is refused: {error}.") from error
@@ -89,13 +87,13 @@ def complete(
     else:
         address = authors[0].address
         if len(authors) == 1 and author.is_unqualified(address):
-            address = _fallback(fallback, f"is from <{clean(address, 80)}>, which is known on its machine only")
+            address = _fallback(fallback, f"is from <{author.shown(address)}>, which is known on its machine only")
             header = _with_author(header, authors[0], address)
         domain = address.rpartition("@")[2]
     if not any(header.all("Date")):
         added += f"Date: {email.utils.format_datetime(now)}\r\n".encode("ascii")
     if not any(header.all("Message-ID")):
-        added += f"Message-ID: <{secrets.token_hex(16)}@{domain_key(domain)}>\r\n".encode("ascii")
+        added += f"Message-ID: <{secrets.token_hex(16)}@{domain_key(domain) or hostname}>\r\n".encode("ascii")
     header = Header(added + header.block)
     message_id = _MESSAGE_ID.search(header.get("Message-ID"))
     return Submission(header.block + (rest or b"\r\n"), header, message_id[0] if message_id else "")
@@ -103,12 +101,12 @@ def complete(
 
 def _received(hostname: str, protocol: str, queue_id: str, recipients: Sequence[str], now: datetime.datetime) -> bytes:
     """RFC 5321 4.4. The client is on this machine, or in one's own network: where exactly is not for strangers."""
-    only = recipients[0] if len(recipients) == 1 and recipients[0].isascii() else ""
-    told = f"\r\n for <{only}>" if only else ""
-    date = email.utils.format_datetime(now)
-    return f"Received: from localhost by {hostname} (drain)\r\n with {protocol} id {queue_id}{told};\r\n {date}\r\n".encode(
-        "ascii"
-    )
+    lines = [f"Received: from localhost by {hostname} (drain)", f" with {protocol} id {queue_id}"]
+    # Where there are several, one could be in Bcc.
+    if len(recipients) == 1 and recipients[0].isascii():
+        lines.append(f" for <{recipients[0]}>")
+    lines[-1] += ";"
+    return "\r\n".join([*lines, f" {email.utils.format_datetime(now)}", ""]).encode("ascii")
 
 
 def _fallback(fallback: str, what: str) -> str:

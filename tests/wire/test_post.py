@@ -329,6 +329,23 @@ def test_a_name_that_is_not_found_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     assert error.down
 
 
+def test_whether_anything_was_asked_is_known(server: FakeHttp) -> None:
+    """It is what decides whether a call was paid for."""
+    assert not failure(f"http://127.0.0.1:{unused_port()}").asked
+    with FakeHttp(fate="deaf") as deaf:
+        assert not failure(deaf.url.replace("http:", "https:"), seconds=0.2).asked
+    for reply in (Answer(fate="hang"), Answer(fate="close")):
+        server.answer = lambda request, reply=reply: reply  # type: ignore[misc]  # bound now
+        assert failure(server.url, seconds=0.2).asked
+
+
+def test_a_filter_that_is_slow_can_have_more_time(server: FakeHttp) -> None:
+    server.answer = lambda request: Answer(fate="hang")
+    assert failure(server.url, seconds=0.1).hint == (
+        "If it is only slow, FILTER_TIMEOUT gives it more; if it is not there, check JUDGE_URL."
+    )
+
+
 @pytest.mark.parametrize("url", ["", "ftp://x/", "http://", "http://x:y/", "http://[::1/", "http://u:p@x/"])
 def test_an_address_that_cannot_be_asked_is_said_without_what_is_in_it(url: str) -> None:
     error = failure(url)
