@@ -126,8 +126,8 @@ def _add_relay(relay: argparse.ArgumentParser) -> None:
     commands = user.add_subparsers(title="commands", metavar="add|remove|list", required=True)
     add = _add(commands, "add", "relay_user.add", "a user, or another password; asks for it, or reads standard input")
     add.add_argument("name", metavar="NAME")
-    words = "may send as this only (may be given more than once): an address, or @domain"
-    add.add_argument("--from", metavar="ADDRESS", dest="senders", action="append", default=[], help=words)
+    words = "may send as this only: an address, or @domain; several with commas"
+    add.add_argument("--from", metavar="ADDRESS", dest="senders", default="", help=words)
     _add(commands, "remove", "relay_user.remove", "a user").add_argument("name", metavar="NAME")
     _with_json(_add(commands, "list", "relay_user.list_", "the users, and who they may send as"))
     queue = _add(parts, "queue", "relay.run", "what waits to be sent, and what became of the rest")

@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from drain import assembly, lock
-from drain.errors import ConfigError
 from drain.inject import Session
 from drain.log import Log
 from drain.relay import dsn
@@ -18,7 +16,7 @@ from drain.relay.bodies import BodyLost
 from drain.relay.dispatch import Dispatch
 from drain.relay.guard import Guard
 from drain.relay.intake import Intake
-from drain.relay.listener import Listener
+from drain.relay.listener import Listener, tls_context
 from drain.relay.policy import Policy
 from drain.relay.queue import Entry, Message, Parcel, Queue, new_id
 from drain.relay.relay import Relay
@@ -49,27 +47,27 @@ def upstream(config: Config) -> Upstream:  # one import a branch: each costs tim
     if name == "cloudflare":
         from drain.upstreams.cloudflare import Cloudflare  # noqa: PLC0415 (as above)
 
-        return Cloudflare(config.r2_account_id, key, **_unless_empty(base_url=url))
+        return Cloudflare(config.r2_account_id, key, url)
     if name == "mailgun":
         from drain.upstreams.mailgun import Mailgun  # noqa: PLC0415 (as above)
 
         return Mailgun(config.mailgun_base_url, config.mailgun_domain, key)
     if name == "postmark":
-        from drain.upstreams.postmark import Postmark  # noqa: PLC0415 (as above)
+        from drain.upstreams.postmark import URL, Postmark  # noqa: PLC0415 (as above)
 
-        return Postmark(key, **_unless_empty(base_url=url))
+        return Postmark(key, url or URL)
     if name == "resend":
-        from drain.upstreams.resend import Resend  # noqa: PLC0415 (as above)
+        from drain.upstreams.resend import URL, Resend  # noqa: PLC0415 (as above)
 
-        return Resend(key, **_unless_empty(base_url=url))
+        return Resend(key, url or URL)
     if name == "sendgrid":
-        from drain.upstreams.sendgrid import SendGrid  # noqa: PLC0415 (as above)
+        from drain.upstreams.sendgrid import URL, SendGrid  # noqa: PLC0415 (as above)
 
-        return SendGrid(key, **_unless_empty(base_url=url))
+        return SendGrid(key, url or URL)
     if name == "ses":
         from drain.upstreams.ses import Ses  # noqa: PLC0415 (as above)
 
-        return Ses(config.ses_region, config.ses_access_key_id, key, **_unless_empty(endpoint_url=url))
+        return Ses(config.ses_region, config.ses_access_key_id, key, url)
     from drain.upstreams import dane  # noqa: PLC0415 (as above)
     from drain.upstreams.smtp import Smtp  # noqa: PLC0415 (as above)
 
@@ -82,10 +80,6 @@ def upstream(config: Config) -> Upstream:  # one import a branch: each costs tim
         resolver=dane.Resolver(config.dns_resolvers) if config.smarthost_dane else None,
         ehlo=config.mail_domain[0],
     )
-
-
-def _unless_empty(**values: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value}
 
 
 @contextlib.contextmanager
@@ -207,21 +201,6 @@ def _signer(config: Config) -> Signer | None:
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:
-    """What the listener shows.
-
-    Raises:
-        ConfigError: the certificate or its key cannot be used.
-    """
     if not config.relay_tls_cert_file:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(
-            Path(config.relay_tls_cert_file).expanduser(), Path(config.relay_tls_key_file).expanduser()
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"RELAY_TLS_CERT_FILE and RELAY_TLS_KEY_FILE cannot be used: {error}.", "Both are PEM, and belong together."
-        ) from error
-    return context
+    return tls_context(Path(config.relay_tls_cert_file).expanduser(), Path(config.relay_tls_key_file).expanduser())

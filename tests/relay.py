@@ -91,7 +91,11 @@ class RelayHouse:
     def client(self, user: str = "phone", password: str = PASSWORD) -> smtplib.SMTP:
         """A mail program that has logged in."""
         client = smtplib.SMTP("127.0.0.1", self.port, "client.test", timeout=20)
-        client.login(user, password)
+        try:
+            client.login(user, password)
+        except BaseException:
+            client.close()
+            raise
         return client
 
     def send(

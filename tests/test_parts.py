@@ -114,7 +114,8 @@ def _mail(head: str, body: bytes) -> bytes:
 
 def _simple(**more: str) -> EmailMessage:
     message = EmailMessage(policy=policy.SMTP)
-    lines = {"From": f"Alice <{SENDER}>", "To": TO, "Subject": "Lunch", "Message-ID": "<1@example.org>", **more}
+    lines = {"From": f"Alice <{SENDER}>", "To": TO, "Subject": "Lunch", "Message-ID": "<1@example.org>"}
+    lines |= {"Date": "Sat, 21 Nov 2026 13:00:00 +0000", **more}
     for name, value in lines.items():
         message[name.replace("_", "-")] = value
     return message

@@ -164,6 +164,16 @@ def test_of_a_long_header_the_first_fields_come_back() -> None:
     assert parts(built(header=b"X: " + b"y" * LIMIT + b"\r\n"))[3].startswith(b"X-Drain-Note")
 
 
+def test_no_field_comes_back_without_its_end() -> None:
+    field = b"X-Long: y\r\n\tz\r\n"
+    for shift in range(len(field)):
+        head = b"A: " + b"b" * shift + b"\r\n"
+        original = parts(built(header=head + field * 6000))[3]
+        told = original.removeprefix(head).rpartition(b"X-Drain-Note")[0]
+        assert told
+        assert told == field * (len(told) // len(field))
+
+
 def test_addresses_that_are_not_ascii_have_the_type_for_them() -> None:
     """RFC 6533 3: also a plus and an equals sign are written by number there."""
     raw = built({"jürg+x=y@bücher.test": UNKNOWN}, sender="müller@mine.test")

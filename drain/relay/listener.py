@@ -540,7 +540,7 @@ class _Client(SMTP):
             raise Refusal(538, "5.7.11", "A password goes through TLS only: STARTTLS first")
         if self.user:
             raise Refusal(503, "5.5.1", "You are logged in already")
-        mechanism, *initial = (arg or "").split()
+        mechanism, *initial = (arg or "").split() or [""]
         if len(initial) > 1:
             raise Refusal(501, "5.5.4", "Syntax: AUTH mechanism [initial-response]")
         if mechanism.upper() == "PLAIN":

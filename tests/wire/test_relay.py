@@ -303,7 +303,7 @@ def test_the_relay_ends_within_seconds_while_the_smarthost_hangs(house: RelayHou
         ({"DKIM_DOMAIN": "example.test"}, "DKIM_KEY_FILE and DKIM_SELECTOR is not set"),
         ({"INJECT_USER": ""}, "INJECT_USER, which is not set"),
         ({"RELAY_TLS_CERT_FILE": "/nowhere"}, "go together"),
-        ({"RELAY_TLS_CERT_FILE": "/nowhere", "RELAY_TLS_KEY_FILE": "/nowhere"}, "cannot be used"),
+        ({"RELAY_TLS_CERT_FILE": "/nowhere", "RELAY_TLS_KEY_FILE": "/nowhere"}, "cannot be read"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_one_sentence(

@@ -61,6 +61,19 @@ def test_the_end_is_found_however_it_is_cut(relay: Relay) -> None:
     assert [mail[3] for mail in relay.desk.mails] == [b"a\r\n.\r\n\r\n", b""]
 
 
+def test_a_dot_at_the_end_of_a_long_line_that_comes_in_pieces_ends_nothing(relay: Relay) -> None:
+    line = b"x" * 3000 + b"."
+    with relay.raw() as raw:
+        raw.log_in()
+        raw.send(ENVELOPE)
+        assert [raw.reply()[:3] for _ in range(3)] == [b"250", b"250", b"354"]
+        raw.send(line)
+        time.sleep(0.2)  # the listener takes what it has of the line, and is left with the dot
+        raw.send(b"\r\nQUIT\r\n.\r\n")
+        assert raw.reply().startswith(b"250")
+    assert relay.desk.mails[0][3] == line + b"\r\nQUIT\r\n"
+
+
 def test_a_mail_that_is_cut_off_is_no_mail(relay: Relay) -> None:
     for end in (b"", b"\r", b"\r\n", b"\r\n.", b"\r\n.\r"):
         with relay.raw() as raw:

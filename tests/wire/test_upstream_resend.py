@@ -65,6 +65,8 @@ class Provider:
             elif name == "headers":
                 if not all(isinstance(text, str) and text.isascii() for pair in value.items() for text in pair):
                     return "headers"
+                if "Date" in value:
+                    return "two Dates"
             elif name != "attachments" or any(set(file) > FILE_FIELDS for file in value):
                 return f"unknown field {name}"
         return "" if {"from", "to", "subject", "text"} <= set(said) and len(said["to"]) <= 50 else "a field is missing"

@@ -225,6 +225,11 @@ def test_all_recipients_are_in_to_cc_and_bcc(provider: Provider, sendgrid: SendG
     assert said["reply_to_list"] == [{"email": "a@x.test"}, {"email": "b@x.test", "name": "B"}]
 
 
+def test_the_date_is_the_authors(provider: Provider, sendgrid: SendGrid) -> None:
+    sendgrid.send(PLAIN)
+    assert provider.said[0]["headers"]["Date"] == "Sat, 21 Nov 2026 13:00:00 +0000"
+
+
 def test_one_reply_to_is_no_list(provider: Provider, sendgrid: SendGrid) -> None:
     sendgrid.send(shipment(b"Reply-To: a@x.test\r\n" + SAMPLES["plain"]))
     assert provider.said[0]["reply_to"] == {"email": "a@x.test"}
