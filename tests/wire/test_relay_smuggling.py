@@ -314,3 +314,23 @@ def test_a_mail_without_end_is_not_kept_and_ends_the_connection(relay_with: Call
     wait_until(lambda: not relay.listener._clients)
     assert relay.listener.memory._used == 0
     assert relay.desk.mails == []
+
+
+def test_a_source_route_is_called_by_its_name(relay: Relay) -> None:
+    with relay.raw() as raw:
+        raw.log_in()
+        assert raw.say(b"MAIL FROM:<@a.test:b@x.test>") == b"553 5.1.7 No source routes here"
+
+
+def test_what_breaks_in_the_listener_itself_is_not_told_to_strangers(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str, password: bytes) -> bool:
+        raise RuntimeError("a secret place")
+
+    monkeypatch.setattr(relay.users, "check", broken)
+    with relay.raw() as raw:
+        raw.reply()
+        raw.say(b"EHLO me")
+        assert raw.say(b"AUTH PLAIN " + plain("x")) == b"451 4.3.0 Something went wrong here; try again later"
+    assert "a secret place" in str(relay.events("relay"))
