@@ -28,6 +28,8 @@ from drain.settings import Config
 from drain.upstreams import Fate, Upstream
 
 _DAY_SECONDS = 86400.0
+# https://docs.aws.amazon.com/ses/latest/dg/send-email-authentication-dkim-manual.html
+_REWRITTEN_BY_SES = frozenset({"Message-ID", "Date"})
 
 
 def queue(config: Config, step: Callable[[Step, str], None] = lambda step, name: None) -> Queue:
@@ -197,7 +199,8 @@ def _time(at: float) -> datetime.datetime:
 def _signer(config: Config) -> Signer | None:
     if not config.dkim_domain:
         return None
-    return Signer(config.dkim_domain, config.dkim_selector, Path(config.dkim_key_file).expanduser())
+    unsigned = _REWRITTEN_BY_SES if config.relay_upstream == "ses" else frozenset()
+    return Signer(config.dkim_domain, config.dkim_selector, Path(config.dkim_key_file).expanduser(), unsigned=unsigned)
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

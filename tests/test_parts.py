@@ -373,6 +373,14 @@ def test_what_would_be_changed_is_refused_with_the_reason(raw: bytes, why: str) 
         taken(raw)
 
 
+def test_what_breaks_pythons_parser_is_refused_too() -> None:
+    with pytest.raises(Unsayable):
+        taken(HEAD + b"Content-Type: text/plain; charset*\r\n\r\nx")
+    deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(1500))
+    with pytest.raises(Unsayable, match="it cannot be read"):
+        taken(HEAD + deep + b"\r\nhello")
+
+
 def test_blanks_between_encoded_words_do_not_count_and_a_letter_may_be_cut_in_two() -> None:
     words = b"=?utf-8?q?K=C3?= =?utf-8?q?=A4?=\r\n =?utf-8*de?b?c2U=?= =?iso-8859-1?q?_=FC?= ok"
     head = HEAD.replace(b"bob@", words + b" <bob@").replace(b"net\r\n", b"net>\r\n").replace(b": s", b": " + words)

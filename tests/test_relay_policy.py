@@ -109,7 +109,6 @@ _NO_ADDRESSES = [
     "a@mine.test.",
     "a@.mine.test",
     "a@mine..test",
-    "a.@mine.test",
     "a@" + "b" * 64 + ".test",
     "a" * 65 + "@mine.test",
     "a@" + "b." * 130 + "test",
@@ -152,6 +151,14 @@ def test_what_is_no_plain_address_is_neither_sender_nor_recipient(address: str) 
 
 
 # -- recipients --
+
+
+@pytest.mark.parametrize("address", ["a.@mine.test", ".a@mine.test", "a..b.@mine.test"])
+def test_dots_where_they_should_not_be_are_some_peoples_addresses_and_nobodys_of_ours(address: str) -> None:
+    any_domain = policy("@mine.test")
+    any_domain.recipient(address)
+    with pytest.raises(Refusal):
+        any_domain.sender(address, ())
 
 
 @pytest.mark.parametrize(

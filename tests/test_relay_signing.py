@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from drain import config
 from drain.errors import ConfigError
 from drain.relay.signing import Signer
 
@@ -237,9 +238,10 @@ def test_dkimpy_is_not_loaded_before_something_is_signed(key_file: Path) -> None
 
 def test_a_key_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
     path = written(tmp_path / "key.pem", KEY)
-    assert Signer("mine.test", "sel", path).warnings == []
+    environ = {"DKIM_KEY_FILE": str(path), "DRAIN_ENV_FILE": "/dev/null"}
+    assert config.load(environ, complete=False)[1] == []
     path.chmod(0o644)
-    assert "chmod 600" in Signer("mine.test", "sel", path).warnings[0]
+    assert "chmod 600" in config.load(environ, complete=False)[1][0]
 
 
 def test_a_key_in_the_old_form_is_taken(tmp_path: Path) -> None:

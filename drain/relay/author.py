@@ -33,6 +33,7 @@ _MOST_FIELDS = 20
 # RFC 5322 3.2.3, RFC 6532 3.2.
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-"
 _LOCAL = re.compile(rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*")
+_DOTTED = re.compile(rf"[{_ATEXT}.]+")
 _LABEL = r"[A-Za-z0-9_\x80-\U0010ffff](?:[A-Za-z0-9_\x80-\U0010ffff-]{0,61}[A-Za-z0-9_\x80-\U0010ffff])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 # RFC 5321 4.5.3.1.
@@ -141,8 +142,10 @@ def mailboxes_of(value: bytes) -> list[Mailbox]:
     return found
 
 
-def parts(address: str) -> tuple[str, str]:
+def parts(address: str, *, dots_anywhere: bool = False) -> tuple[str, str]:
     """Local part and domain of an address (RFC 5321 4.1.2, RFC 6531), the domain "" if it has none.
+
+    *dots_anywhere*: as in ``a..b.@docomo.ne.jp``, which some carriers gave out.
 
     Raises:
         Unclear: it is none, or can be taken for another one or for a route.
@@ -158,7 +161,7 @@ def parts(address: str) -> tuple[str, str]:
         or len(local.encode("utf-8", "replace")) > _LOCAL_OCTETS
     ):
         raise Unclear(f"<{name}> is longer than an address can be")
-    if not _LOCAL.fullmatch(local) or (at and not _DOMAIN.fullmatch(domain)):
+    if not (_DOTTED if dots_anywhere else _LOCAL).fullmatch(local) or (at and not _DOMAIN.fullmatch(domain)):
         raise Unclear(f"<{name}> is not a mail address")
     if domain.rpartition(".")[2].isdecimal():
         raise Unclear(f"<{name}> names a machine by its number, not a domain")

@@ -36,8 +36,9 @@ _FEWEST_ATTEMPTS = 4
 class Dispatch:
     """Sends the entries of one direction: users' mails, or (`inbound`) DSNs.
 
-    ``dsn`` makes the DSN for those recipients of an entry that failed, ``reported``
-    says that there is one in the queue.
+    ``dsn`` makes the DSN for those recipients of an entry that failed (a fate of
+    `Action.DELAYED` among them: its time is over), ``reported`` says that there is one
+    in the queue.
     """
 
     queue: Queue
@@ -180,7 +181,7 @@ class Dispatch:
             self._settle(overdue, dict.fromkeys(overdue.recipients, fate), down=True)
 
     def _settle(self, entry: Entry, fates: Mapping[str, Fate], *, down: bool = False) -> None:
-        now = self.clock()
+        now, last = self.clock(), fates
         if self.inbound:
             failed = next((fate for fate in fates.values() if fate.action is Action.FAILED), None)
             if failed is not None:
@@ -188,8 +189,8 @@ class Dispatch:
                 self._alert(entry, f"A report of a failed mail cannot be filed: {failed.diagnostic}. It is held.")
                 return
         elif now - entry.mail.received_at > self.lifetime_seconds and (down or entry.attempts >= _FEWEST_ATTEMPTS):
-            fates = {address: _given_up(fate) for address, fate in fates.items()}
-        failures = {address: fate for address, fate in fates.items() if fate.action is Action.FAILED}
+            last, fates = fates, {address: _given_up(fate) for address, fate in fates.items()}
+        failures = {address: last[address] for address, fate in fates.items() if fate.action is Action.FAILED}
         report = self.dsn(entry, failures, now) if failures else None
         next_attempt_at = now + backoff.seconds(entry.attempts, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         self._noted(lambda: self.queue.settle(entry, fates, next_attempt_at, report, now))
@@ -234,7 +235,5 @@ class Dispatch:
 
 
 def _given_up(fate: Fate) -> Fate:
-    """The same after the lifetime: a delay is a failure now (RFC 3463 3.5: X.4.7, delivery time expired)."""
-    if fate.action is not Action.DELAYED:
-        return fate
-    return replace(fate, action=Action.FAILED, status="5.4.7")
+    """The same after the lifetime: a delay is a failure now; its status still says why (RFC 3464 2.3.4)."""
+    return replace(fate, action=Action.FAILED) if fate.action is Action.DELAYED else fate

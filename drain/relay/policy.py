@@ -53,7 +53,7 @@ class Policy:
             Refusal: it is no address, could be a route to another one, or is kept out by a list.
         """
         try:
-            _, domain = author.parts(address)
+            _, domain = author.parts(address, dots_anywhere=True)
         except Unclear as error:
             raise Refusal(553, "5.1.3", f"The recipient is refused: {error}.") from error
         shown = author.shown(address)

@@ -36,7 +36,9 @@ class Returns:
 
     def _transaction(self, session: Session, shipment: Shipment) -> Fate:
         wire = on_the_wire(shipment.raw)
-        reply = session.mail("", len(wire), eight_bit=not wire.isascii(), smtputf8=False)
+        # A header may be UTF-8 where the sender's address is.
+        smtputf8 = session.offers("smtputf8") and not shipment.recipients[0].isascii()
+        reply = session.mail("", len(wire), eight_bit=not wire.isascii(), smtputf8=smtputf8)
         if not reply.positive:
             return _fate(reply)
         for candidate in self.router.candidates(shipment.recipients[0]):

@@ -63,7 +63,6 @@ class Signer:
     ``unsigned`` names fields that the upstream writes anew, such as Message-ID and Date
     at Amazon SES, so that signing them would spoil the signature
     (https://docs.aws.amazon.com/ses/latest/dg/send-email-authentication-dkim-manual.html).
-    ``warnings`` has what a person should mend.
 
     Raises:
         ConfigError: the domain, the selector or the key is not right.
@@ -78,7 +77,6 @@ class Signer:
         self._key = _read(key_file)
         self._always = tuple(name for name in _ALWAYS if name not in unsigned)
         self._names = tuple(name for name in (*_ALWAYS, *_IF_THERE) if name not in unsigned)
-        self.warnings = envfile.readable_by_others([key_file])
 
     def signs_for(self, author_domain: str) -> bool:
         """Whether a mail from that domain is signed."""

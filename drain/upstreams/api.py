@@ -89,7 +89,7 @@ class Api:
             if not error.asked:
                 raise UpstreamDown(error.message, error.hint) from None
             words = clean(f"http; no answer: {error.message}", _SHOWN)
-            return for_all(shipment, Fate(Action.DELAYED, "4.4.2", words))
+            return for_all(shipment, Fate(Action.DELAYED, "4.4.2", words, unknown=True))
         fates = judged(response)
         return for_all(shipment, self.fate(response, url)) if fates is None else fates
 
@@ -138,9 +138,11 @@ class Api:
             hint = "Check HTTPS_PROXY and HTTP_PROXY in the environment." if status == 407 else ""
             raise UpstreamDown(self._said(response, url), hint, retry_after=retry_after(response))
         if status < 300:
-            return Fate(Action.DELAYED, "4.5.0", self.diagnostic(response, "an answer that is not understood"))
+            words = self.diagnostic(response, "an answer that is not understood")
+            return Fate(Action.DELAYED, "4.5.0", words, unknown=True)
         if status >= 500 or status in _IN_THE_WAY:
-            return Fate(Action.DELAYED, "4.3.0", self.diagnostic(response))
+            # A gateway's 502 and 504 say nothing of what is behind it (RFC 9110 15.6).
+            return Fate(Action.DELAYED, "4.3.0", self.diagnostic(response), unknown=status in (502, 504))
         return Fate(Action.FAILED, "5.3.4" if status == 413 else "5.6.0", self.diagnostic(response))
 
     def refused(self, response: Response, url: str, hint: str) -> UpstreamRefused:

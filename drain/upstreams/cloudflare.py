@@ -129,7 +129,8 @@ shows whether a token may send.
             words = self._api.diagnostic(response, name.replace("_", " ").removesuffix("s"))
             fate = Fate(action, status, words, reference=reference)
             found.update((address.lower(), fate) for address in _addresses(result.get(name)))
-        unsaid = Fate(Action.DELAYED, "4.5.0", self._api.diagnostic(response, "it does not say what became of it"))
+        words = self._api.diagnostic(response, "it does not say what became of it")
+        unsaid = Fate(Action.DELAYED, "4.5.0", words, unknown=True)
         return {recipient: found.get(recipient.lower(), unsaid) for recipient in shipment.recipients}
 
 

@@ -27,8 +27,6 @@ BOB = "bob@example.net"
 USER, PASSWORD = "phone", "correct horse battery"
 _STOP_SECONDS = 10.0
 _COMMAND_SECONDS = 30.0
-# What the relay may write above a mail.
-_ADDED = {b"Received", b"From", b"Date", b"Message-ID"}
 
 
 class RealRelay(Rig):
@@ -85,7 +83,7 @@ class RealRelay(Rig):
         """Run it; returns once it listens."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "drain", "relay", "-v", "--json"],
+                [*self._prefix, sys.executable, "-m", "drain", "relay", "--json"],
                 env=self.environ(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -188,6 +186,10 @@ class PostfixThatSends(Postfix):
         options = ["-f", sender] if sender else []
         subprocess.run([*command, *options, "--", *to], input=raw, check=True, capture_output=True, timeout=30)
 
+    def flush(self) -> None:
+        """Tries now what waits."""
+        output([needed("postqueue", "postfix"), "-c", str(self._running_home() / "etc"), "-f"])
+
     def _lay_out(self, home: Path, saslpasswd2: str) -> None:
         super()._lay_out(home, saslpasswd2)
         etc = home / "etc"
@@ -251,14 +253,22 @@ def until(true: Callable[[], object], seconds: float = 20.0, words: Callable[[],
         time.sleep(0.05)
 
 
-def added_above(arrived: bytes, mail: bytes) -> set[bytes]:
-    """The names of the fields that stand above *mail*, with which what arrived must end; Received is among them."""
-    assert arrived.endswith(mail), (arrived[:600], mail[:600])
-    above = arrived[: len(arrived) - len(mail)].rstrip(b"\n")
-    names = [line.partition(b":")[0] for line in above.split(b"\n") if not line.startswith((b" ", b"\t"))]
-    assert names[0] == b"Received", above
-    assert len(names) == len(set(names)), names
-    return set(names)
+def added_around(arrived: bytes, mail: bytes) -> list[bytes]:
+    """The names of the fields that were added to *mail*, above its header or below, in their order.
+
+    All else must be as it was, byte for byte; line ends are LF.
+    """
+    if arrived.endswith(mail):
+        added = arrived[: len(arrived) - len(mail)]
+    else:
+        head, _, body = arrived.partition(b"\n\n")
+        head_before, _, body_before = mail.partition(b"\n\n")
+        assert body == body_before, (body[-500:], body_before[-500:])
+        above, found, below = (head + b"\n").partition(head_before + b"\n")
+        assert found, (head[:1500], head_before[:1500])
+        added = above + below
+    lines = [line for line in added.split(b"\n") if line and not line.startswith((b" ", b"\t"))]
+    return [line.partition(b":")[0] for line in lines]
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def test_a_connection_that_never_gets_to_tls_is_down_and_nothing_was_sent(fate_o
 )
 def test_an_answer_that_is_lost_leaves_the_mail_unknown(server: FakeHttp, reply: Answer) -> None:
     one = fate(replying(server, reply))
-    assert (one.action, one.status) == (Action.DELAYED, "4.4.2")
+    assert (one.action, one.status, one.unknown) == (Action.DELAYED, "4.4.2", True)
     assert one.diagnostic.startswith("http; no answer: Postbox at 127.0.0.1")
 
 
