@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from drain import envfile, keys
+from drain import keys
 from drain.errors import ConfigError
 from drain.header import Header
 from drain.places import domain_key

@@ -1,5 +1,7 @@
 """A mail's way through the relay: smtplib on one side, a smarthost and the mail server at home on the other."""
 
+import base64
+import concurrent.futures
 import email
 import smtplib
 import time
@@ -11,6 +13,7 @@ import pytest
 
 from drain.errors import ConfigError, LockHeld
 from drain.relay.queue import State
+from tests.http_fake import FakeHttp, answer
 from tests.relay import ALICE, MAIL, RelayHouse, below_received, until
 from tests.smtp_fake import DROP, FakeSmtp
 from tests.support import on_verb
@@ -311,3 +314,74 @@ def test_a_configuration_that_cannot_work_is_one_sentence(
 ) -> None:
     with pytest.raises(ConfigError, match=words), house.running(**settings):
         pass
+
+
+def test_a_provider_that_takes_json_gets_it_and_what_it_cannot_say_is_refused_at_once(house: RelayHouse) -> None:
+    with FakeHttp(lambda request: answer({"id": "re-1"})) as provider:
+        settings = {"RELAY_UPSTREAM": "resend", "RELAY_API_KEY": "re_key", "RELAY_API_URL": provider.url}
+        with house.running(**settings):
+            house.send()
+            until(lambda: house.states() == [State.RELAYED])
+            with pytest.raises(smtplib.SMTPDataError) as caught:
+                house.send(
+                    to="bob@elsewhere.test", raw=MAIL.replace(b"\r\nSubject", b", carol@elsewhere.test\r\nSubject")
+                )
+            assert (caught.value.smtp_code, refusal(caught.value)[1][:5]) == (554, b"5.6.3")
+    [request] = provider.requests
+    assert request.json["to"] == ["bob@elsewhere.test"]
+    assert request.json["text"] == "line\n.\n..two dots\n"
+    [key] = request.headers["idempotency-key"]
+    with house.queue() as queue:
+        [entry] = queue.entries(State.RELAYED)
+    assert (key, entry.reference) == (f"drain-{entry.id}", "re-1")
+
+
+def test_a_provider_that_fails_is_asked_again_with_the_same_key(house: RelayHouse) -> None:
+    answers = [answer({"message": "oops"}, status=500), answer({"id": "re-1"})]
+    with FakeHttp(lambda request: answers.pop(0)) as provider:
+        settings = {"RELAY_UPSTREAM": "resend", "RELAY_API_KEY": "re_key", "RELAY_API_URL": provider.url}
+        with house.running(**settings):
+            house.send()
+            with house.queue() as queue:
+                until(lambda: [entry.attempts for entry in queue.entries(State.WAITING)] == [1])
+            house_wakes(house)
+            until(lambda: house.states() == [State.RELAYED])
+    first, second = provider.requests
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert first.body == second.body
+
+
+def test_mail_of_the_domain_is_signed_and_the_signature_holds(house: RelayHouse, tmp_path: Path) -> None:
+    import dkim
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(65537, 2048)
+    path = tmp_path / "dkim.pem"
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(*form))
+    path.chmod(0o600)
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+    with house.running(DKIM_DOMAIN="example.test", DKIM_SELECTOR="home", DKIM_KEY_FILE=str(path)):
+        house.send()
+        until(lambda: len(house.smarthost.filed) == 1)
+    [mail] = house.smarthost.filed
+    asked: list[bytes] = []
+
+    def txt(name: bytes, timeout: int = 5) -> bytes:
+        asked.append(name)
+        return record
+
+    assert dkim.verify(mail.content, dnsfunc=txt)
+    assert asked == [b"home._domainkey.example.test."]
+    assert not dkim.verify(mail.content.replace(b"hello", b"hullo"), dnsfunc=txt)
+
+
+def test_eight_clients_at_once_lose_nothing(house: RelayHouse) -> None:
+    with house.running(RELAY_CONNECTIONS="4", RATE_LIMIT_PER_MINUTE="0"):
+        with concurrent.futures.ThreadPoolExecutor(8) as clients:
+            raws = [MAIL.replace(b"<1@", b"<%d@" % number) for number in range(60)]
+            list(clients.map(house.send, raws))
+        until(lambda: len(house.smarthost.filed) == 60)
+    assert sorted(below_received(mail.content) for mail in house.smarthost.filed) == sorted(raws)
