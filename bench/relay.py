@@ -91,8 +91,15 @@ class Postfix(Smarthost):
     def _lay_out(self, home: Path, saslpasswd2: str) -> None:
         super()._lay_out(home, saslpasswd2)
         main, master = home / "etc" / "main.cf", home / "etc" / "master.cf"
-        text = main.read_text().replace("smtpd_tls_auth_only = yes", "smtpd_tls_auth_only = no")
-        main.write_text(text.replace("= virtual:", f"= smtp:[{HOST}]:{self._sink.port}"))
+        text = main.read_text()
+        for there, here in (
+            ("smtpd_tls_auth_only = yes", "smtpd_tls_auth_only = no"),
+            ("default_transport = virtual:", f"default_transport = smtp:[{HOST}]:{self._sink.port}"),
+            ("virtual_mailbox_maps = static:all/", "virtual_mailbox_maps ="),
+        ):
+            assert there in text, there
+            text = text.replace(there, here)
+        main.write_text(text)
         master.write_text(f"{master.read_text()}smtp unix - - n - - smtp\n")
         past = time.time() - 60  # Postfix waits until a file is two seconds old
         os.utime(main, (past, past))

@@ -155,18 +155,15 @@ def address_patterns(value: str) -> tuple[str, ...]:
     """Patterns of mail addresses in the form that `matches` wants: ``a@b``, ``@b`` for a whole domain, ``<>``."""
     patterns = []
     for word in words(value):
-        local, at, domain = word.removeprefix("*").rpartition("@")
         if word == "<>":
             patterns.append(word)
             continue
-        pattern = f"{local}@{domain_key(domain)}"
-        if (
-            not at
-            or not _ADDRESS.fullmatch(pattern if local else f"any{pattern}")
-            or not pattern.rpartition("@")[2].isascii()
-        ):
+        local, at, domain = (word[1:] if word.startswith("*@") else word).rpartition("@")
+        key = domain_key(domain)
+        sound = at and key.isascii() and "*" not in local + key and _ADDRESS.fullmatch(f"{local or 'any'}@{key}")
+        if not sound:
             raise ValueError("addresses, or @domain for all of a domain, with commas between")
-        patterns.append(pattern)
+        patterns.append(f"{local}@{key}")
     return tuple(patterns)
 
 
@@ -176,7 +173,7 @@ def matches(address: str, patterns: tuple[str, ...]) -> bool:
         return "<>" in patterns
     local, _, domain = address.rpartition("@")
     domain = domain_key(domain)
-    return f"@{domain}" in patterns or f"{local.lower()}@{domain}" in patterns
+    return bool(local) and (f"@{domain}" in patterns or f"{local.lower()}@{domain}" in patterns)
 
 
 def host_and_port(place: str) -> tuple[str, str | None]:

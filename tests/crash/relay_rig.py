@@ -213,9 +213,11 @@ class RelayRig:
     @contextlib.contextmanager
     def _running_until(self, seconds: float, days: float = 0.0) -> Iterator[Callable[[Callable[[], bool]], None]]:
         self.start(seconds=seconds + 10, clock_offset=days * _DAY_SECONDS)
+        wait_until(self._listens)  # from then on it ends as it should, and has looked through its queue
         yield functools.partial(wait_until, seconds=seconds)
         self.kill(signal.SIGTERM)
-        assert self.end() == 0
+        code = self.end()
+        assert code == 0, f"the relay ended with {code}"
 
     def steps(self) -> Counter[str]:
         """How often each step was reached, in all relays."""

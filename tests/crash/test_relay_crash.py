@@ -127,6 +127,18 @@ def test_a_reply_cut_off_after_the_final_dot_is_a_duplicate_with_a_reason(rig: R
     assert (counts["twice"], counts["reported twice"]) == ((1, 0) if server == "smarthost" else (0, 1))
 
 
+def test_a_reply_cut_off_is_counted_also_where_the_first_recipient_has_to_wait_anyway(rig: RelayRig) -> None:
+    """Both are delayed, in one entry: one by a 450, the other since nobody knows."""
+    left = [DROP]
+    rig.smarthost.answer = lambda verb, argument: (
+        left.pop() if verb == "FILED" and left else rig.usual(verb, argument)
+    )
+    rig.submit(1, LATER, FINE)
+    rig.finish()
+    counts = rig.check()
+    assert (counts["there"], counts["twice"], counts["unknown"]) == (2, 1, 1)
+
+
 @pytest.mark.parametrize(
     ("sabotage", "step", "words"),
     [

@@ -5,6 +5,7 @@ import email
 import email.policy
 import itertools
 import random
+import re
 import smtplib
 import ssl
 import subprocess
@@ -70,8 +71,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory, host: Smarthost, home: PostfixThatSends, port: int
 ) -> Iterator[RealRelay]:
     folder = tmp_path_factory.mktemp("relay")
-    settings = {"ALLOWED_FROM": f"@{DOMAIN},{AUTHORS}", "RELAY_FROM_FALLBACK": ALICE}
-    with RealRelay(folder, host, home, port=port, **settings) as relay:
+    with RealRelay(folder, host, home, port=port, ALLOWED_FROM=f"@{DOMAIN},{AUTHORS}") as relay:
         yield relay
 
 
@@ -144,11 +144,13 @@ def test_smtplib_verifies_the_relays_certificate(relays: Relays, host: Smarthost
     assert added_around(mail.raw, as_filed(MAIL)) == [b"Received"]
 
 
-def test_the_corpus_by_smtplib_is_at_the_smarthost_byte_for_byte(relay: RealRelay) -> None:
+def test_the_corpus_by_smtplib_is_at_the_smarthost_byte_for_byte(host: Smarthost, tmp_path: Path) -> None:
     """Below what the relay writes on top: Received, and of From, Date and Message-ID what was not there."""
     mails = corpus()
     refused: dict[str, str] = {}
-    with relay.client() as client:
+    host.clear()
+    settings = {"ALLOWED_FROM": f"@{DOMAIN},{AUTHORS}", "RELAY_FROM_FALLBACK": ALICE}
+    with RealRelay(tmp_path, host, None, **settings) as relay, relay.client() as client:
         for name, raw in mails.items():
             try:
                 client.sendmail(ALICE, [f"{name}@example.net"], raw)
@@ -156,9 +158,9 @@ def test_the_corpus_by_smtplib_is_at_the_smarthost_byte_for_byte(relay: RealRela
                 assert error.smtp_code == 550
                 assert isinstance(error.smtp_error, bytes)
                 refused[name] = error.smtp_error.decode()
+        arrived = {mail.recipient.partition("@")[0]: mail.raw for mail in relay.arrived()}
     assert refused.keys() == REFUSED.keys()
     assert all(words in refused[name] for name, words in REFUSED.items())
-    arrived = {mail.recipient.partition("@")[0]: mail.raw for mail in relay.arrived()}
     assert arrived.keys() == mails.keys() - REFUSED.keys()
     for name, raw in arrived.items():
         sent = mails[name] if mails[name].endswith(b"\r\n") else mails[name] + b"\r\n"  # smtplib's doing
@@ -204,7 +206,7 @@ def test_who_the_smarthost_refuses_is_told_to_the_sender_at_home(relay: RealRela
     (filed,) = home.mailbox(ALICE)
     report: Any = email.message_from_bytes(filed, policy=email.policy.default)
     assert report["Return-Path"] == "<>"
-    assert report["To"] == f"<{ALICE}>"
+    assert report["To"].addresses[0].addr_spec == ALICE
     assert report["Auto-Submitted"] == "auto-replied"
     assert report["In-Reply-To"] == "<1@example.test>"
     assert (report.get_content_type(), report.get_param("report-type")) == ("multipart/report", "delivery-status")
@@ -246,7 +248,7 @@ def test_while_the_smarthost_is_away_mail_waits_and_then_goes_by_itself(relay: R
     try:
         for number in range(3):
             relay.send(MAIL, f"u{number}@example.net")
-        until(lambda: any("could not be reached" in entry["diagnostic"] for entry in relay.queue()))
+        until(lambda: any(entry["diagnostic"] for entry in relay.queue()))
         waiting = relay.queue()
         assert [entry["to"] for entry in waiting] == [[f"u{number}@example.net"] for number in range(3)]
         # The link's fault is no mail's.
@@ -382,7 +384,7 @@ def test_maddy_hands_on_what_its_users_send(maddy: MaddyThatSends, maddys_relay:
 
 
 @pytest.mark.maddy
-def test_the_corpus_through_maddy_is_at_the_smarthost_or_refused_by_maddy(
+def test_the_corpus_through_maddy_is_at_the_smarthost_byte_for_byte(
     maddy: MaddyThatSends, maddys_relay: RealRelay
 ) -> None:
     """From alice, as all that is sent there: Maddy looks at the rest of the header itself."""
@@ -393,14 +395,15 @@ def test_the_corpus_through_maddy_is_at_the_smarthost_or_refused_by_maddy(
     arrived = {mail.recipient.partition("@")[0]: mail.raw for mail in maddys_relay.arrived()}
     assert arrived.keys() == mails.keys()
     for name, raw in arrived.items():
-        assert added_around(raw, as_filed(sent[name] if sent[name].endswith(b"\r\n") else sent[name] + b"\r\n"))
+        missing = [] if b"message-id" in {field.lower() for field in names(as_filed(sent[name]))} else [b"Message-ID"]
+        assert sorted(added_around(raw, as_filed(sent[name]))) == sorted([b"Received", b"Received", *missing]), name
 
 
 def without_author(raw: bytes) -> bytes:
-    """The mail, CRLF, with its first line, which is its From, written by alice."""
-    assert raw.startswith(b"From: ")
-    lines = as_filed(raw).split(b"\n")
-    return b"\r\n".join([b"From: Alice <alice@example.test>", *lines[1:]])
+    """The mail, CRLF, written by alice: Maddy lets nobody else be named in From."""
+    text, number = re.subn(rb"^From: .*$", b"From: Alice <alice@example.test>", as_filed(raw), count=1, flags=re.MULTILINE)
+    assert number
+    return text.replace(b"\n", b"\r\n")
 
 
 @pytest.mark.maddy
@@ -424,9 +427,8 @@ def test_maddy_lets_nobody_send_as_somebody_else(maddy: MaddyThatSends, maddys_r
         ("mallory@elsewhere.test", MAIL),
         (ALICE, MAIL.replace(b"alice@", b"inbox@")),
     ):
-        with pytest.raises(smtplib.SMTPResponseException) as refused:
+        with pytest.raises(smtplib.SMTPException, match=r"\b5(50|53|54)\b"):
             submit(maddy, raw, BOB, sender=sender)
-        assert refused.value.smtp_code in (550, 553)
     assert recipients(maddys_relay) == []
 
 
