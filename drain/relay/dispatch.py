@@ -27,6 +27,8 @@ _LOOK_SECONDS = 10.0
 # too old go back only when the link was down for so long while it was awake.
 _GIVE_UP_WHILE_DOWN_SECONDS = 3600.0
 _DOWN_AGAIN_SECONDS = 1.0
+# A program that sends one mail after the other gets one connection; a phone's radio may rest soon after.
+_LINGER_SECONDS = 5.0
 # A Pi without a clock may have taken a mail "in 1970"; and who was away for a week should
 # not have everything returned for one greylisting.
 _FEWEST_ATTEMPTS = 4
@@ -56,6 +58,7 @@ class Dispatch:
     _news: threading.Condition = field(default_factory=threading.Condition)
     _threads: list[threading.Thread] = field(default_factory=list)
     _busy: int = 0
+    _sent_at: float = float("-inf")
 
     def start(self) -> None:
         """Begins to send."""
@@ -116,7 +119,7 @@ class Dispatch:
 
     def _wait(self) -> None:
         with self._news:
-            idle = not self._busy
+            idle = not self._busy and time.monotonic() - self._sent_at > _LINGER_SECONDS
         if idle:
             self.upstream.rest()
         due_at = self.queue.next_due_at(inbound=self.inbound)
@@ -133,6 +136,7 @@ class Dispatch:
             self.gate.leave()
             with self._news:
                 self._busy -= 1
+                self._sent_at = time.monotonic()
 
     def _try(self, entry: Entry) -> None:
         try:
