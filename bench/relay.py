@@ -6,10 +6,12 @@ beside this file says how to read the figures.
 """
 
 import argparse
+import base64
 import contextlib
 import dataclasses
 import os
 import platform
+import random
 import re
 import secrets
 import smtplib
@@ -50,7 +52,7 @@ class Sink:
     def running(self, folder: Path) -> Iterator["Sink"]:
         """From here on it listens."""
         command = [needed("smtp-sink", "postfix"), "-c", "-u", "postfix", f"{HOST}:{self.port}", "100"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:  # noqa: S603 (ours)
             try:
                 await_listener(process, "smtp-sink", [self.port], folder / "sink.log")
                 assert process.stdout is not None
@@ -223,8 +225,8 @@ def _mail(size: int) -> bytes:
         f"From: Alice <alice@{DOMAIN}>\r\nTo: bob@example.net\r\nSubject: a mail of {size} bytes\r\n"
         f"Date: Sat, 21 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{secrets.token_hex(8)}@{DOMAIN}>\r\n\r\n"
     )
-    line = "All work and no play makes this line as long as others are.\r\n"
-    return (head + line * ((size - len(head)) // len(line))).encode()
+    body = base64.encodebytes(random.Random(1).randbytes(size * 3 // 4))  # noqa: S311 (an attachment, the same in every run)
+    return (head.encode() + body.replace(b"\n", b"\r\n"))[:size] + b"\r\n"
 
 
 def _client(relay: Relay) -> smtplib.SMTP:
@@ -287,9 +289,9 @@ def _table(relays: Sequence[Relay]) -> Iterator[str]:
         yield " ".join([f"{load:<{width}}", *(f"{title:>10}" for title in titles)])
         for relay in relays:
             cells = []
-            for of in (lambda one: one.taken[load], lambda one: one.relayed[load]):
-                rate = statistics.median(of(relay))
-                cells += [f"{rate:>10.1f}", f"{rate / statistics.median(of(postfix)):>10.2f}"]
+            for ours, theirs in ((relay.taken, postfix.taken), (relay.relayed, postfix.relayed)):
+                rate = statistics.median(ours[load])
+                cells += [f"{rate:>10.1f}", f"{rate / statistics.median(theirs[load]):>10.2f}"]
             memory = [f"{kilobytes / 1024:>10.1f}" for kilobytes in (relay.peak[load], relay.idle)]
             yield " ".join([f"{relay.name:<{width}}", *cells, *memory])
         yield ""

@@ -9,7 +9,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -269,14 +269,19 @@ class Queue:
             self._step(Step.DSN_SYNCED, entry.id)
         groups = {action: [one for one in entry.recipients if fates[one].action is action] for action in Action}
         present = [action for action in Action if groups[action]]
+        # One row tells the words of the first; that the upstream may have it, of all.
+        said = {
+            action: replace(fates[groups[action][0]], unknown=any(fates[one].unknown for one in groups[action]))
+            for action in present
+        }
         try:
             with self._db.writing():
                 first = min(present, key=lambda action: action is Action.DELAYED)
-                self._update(entry.id, first, groups[first], fates[groups[first][0]], next_attempt_at, now)
+                self._update(entry.id, groups[first], said[first], next_attempt_at, now)
                 for action in present:
                     if action is not first:
                         new = self._new_entry(entry.mail, groups[action], now, next_attempt_at=next_attempt_at)
-                        self._update(new, action, groups[action], fates[groups[action][0]], next_attempt_at, now)
+                        self._update(new, groups[action], said[action], next_attempt_at, now)
                 for address in groups[Action.FAILED]:
                     if fates[address].bad_address:
                         self.suppressed.add(address, fates[address], now)
@@ -292,19 +297,18 @@ class Queue:
     def _update(
         self,
         entry: str,
-        action: Action,
         recipients: Collection[str],
         fate: Fate,
         next_attempt_at: float,
         now: float,
     ) -> None:
-        state = {Action.RELAYED: State.RELAYED, Action.FAILED: State.FAILED, Action.DELAYED: State.WAITING}[action]
+        state = {Action.RELAYED: State.RELAYED, Action.FAILED: State.FAILED, Action.DELAYED: State.WAITING}
         with self._db.writing() as db:
             db.execute(
                 "UPDATE entry SET state = ?, recipients = ?, attempts = attempts + 1, unknown = unknown + ?,"
                 " next_attempt_at = ?, status = ?, diagnostic = ?, reference = ?, updated_at = ? WHERE id = ?",
                 (
-                    state,
+                    state[fate.action],
                     json.dumps(list(recipients)),
                     fate.unknown,
                     next_attempt_at,

@@ -30,7 +30,7 @@ class Returns:
         try:
             return for_all(shipment, self._transaction(session, shipment))
         except SessionLost as error:
-            return for_all(shipment, Fate(Action.DELAYED, "4.4.2", f"smtp; {error}"))
+            return for_all(shipment, Fate(Action.DELAYED, "4.4.2", f"smtp; {error}", unknown=error.after_dot))
         finally:
             session.close()
 

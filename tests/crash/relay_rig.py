@@ -63,7 +63,7 @@ class RelayRig:
     _unsent: dict[int, tuple[str, ...]] = field(default_factory=dict)
     _in_hand: int = 0
     _news: threading.Condition = field(default_factory=threading.Condition)
-    _over: bool = False
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.smarthost.takes_all = self.home.takes_all = True
@@ -123,13 +123,13 @@ class RelayRig:
     def _client(self) -> None:
         while True:
             with self._news:
-                self._news.wait_for(lambda: self._unsent or self._over)
-                if self._over:
+                self._news.wait_for(lambda: self._unsent or self._over.is_set())
+                if self._over.is_set():
                     return
                 number = min(self._unsent)
                 kinds = self._unsent.pop(number)
                 self._in_hand += 1
-            while not self._over and not self._sent(number, kinds):
+            while not self._sent(number, kinds) and not self._over.is_set():
                 time.sleep(0.01)
             with self._news:
                 self._in_hand -= 1
@@ -317,7 +317,7 @@ class RelayRig:
     def stop(self) -> None:
         """No client goes on, no relay is left."""
         with self._news:
-            self._over = True
+            self._over.set()
             self._news.notify_all()
         if self.child:
             self.kill()

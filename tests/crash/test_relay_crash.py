@@ -117,6 +117,19 @@ def test_a_report_that_was_filed_before_it_was_noted_comes_twice_and_the_queue_s
 
 
 @pytest.mark.parametrize("server", ["smarthost", "home"])
+def test_a_connection_cut_off_at_the_final_dot_loses_nothing(rig: RelayRig, server: str) -> None:
+    """Nobody knows, and the server has not got it."""
+    getattr(rig, server).answer = on_verb("DOT", DROP)
+    rig.submit(1, FINE)
+    if server == "home":
+        rig.smarthost.answer = on_verb("DATA", "554 5.7.1 not from you")
+    rig.finish()
+    counts = rig.check()
+    assert (counts["there"], counts["reported"]) == ((1, 0) if server == "smarthost" else (0, 1))
+    assert (counts["twice"], counts["reported twice"]) == (0, 0)
+
+
+@pytest.mark.parametrize("server", ["smarthost", "home"])
 def test_a_reply_cut_off_after_the_final_dot_is_a_duplicate_with_a_reason(rig: RelayRig, server: str) -> None:
     getattr(rig, server).answer = on_verb("FILED", DROP)
     rig.submit(1, FINE)
@@ -130,9 +143,7 @@ def test_a_reply_cut_off_after_the_final_dot_is_a_duplicate_with_a_reason(rig: R
 def test_a_reply_cut_off_is_counted_also_where_the_first_recipient_has_to_wait_anyway(rig: RelayRig) -> None:
     """Both are delayed, in one entry: one by a 450, the other since nobody knows."""
     left = [DROP]
-    rig.smarthost.answer = lambda verb, argument: (
-        left.pop() if verb == "FILED" and left else rig.usual(verb, argument)
-    )
+    rig.smarthost.answer = lambda verb, argument: left.pop() if verb == "FILED" and left else rig.usual(verb, argument)
     rig.submit(1, LATER, FINE)
     rig.finish()
     counts = rig.check()

@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from drain import config, outbound
+from drain.relay.queue import OPEN, Entry
 from drain.relay.users import Users
 from tests.real.house import Server
 from tests.real.maddy import Maddy
@@ -30,25 +32,23 @@ _COMMAND_SECONDS = 30.0
 
 
 class RealRelay(Rig):
-    """The relay, from `start` to `stop`, in *folder*. *prefix* are the words before its command."""
+    """The relay, from `start` to `stop`, in *folder*."""
 
     def __init__(
         self,
         folder: Path,
         smarthost: Smarthost,
         home: Server | None,
+        settings: Mapping[str, str] | None = None,
         *,
         port: int | None = None,
-        prefix: Sequence[str] = (),
-        **settings: str,
     ) -> None:
         self.folder = folder
         self.state_dir = folder / "state"
         self.smarthost = smarthost
         self.home = home
         self.port = port or free_port()
-        self.settings = settings
-        self._prefix = prefix
+        self.settings = settings or {}
         self._process: subprocess.Popen[bytes] | None = None
         # Cheap hashes: what a password costs is another test's affair.
         self.state_dir.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class RealRelay(Rig):
         """Run it; returns once it listens."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "drain", "relay", "--json"],
+                [sys.executable, "-m", "drain", "relay", "--json"],
                 env=self.environ(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -94,7 +94,10 @@ class RealRelay(Rig):
             if self.settings.get("RELAY_HOST", HOST) == HOST:
                 await_listener(self._process, "drain relay", (self.port,), self._log)
             else:
-                self.wait_for_log(f"listens on port {self.port}")
+                process = self._process
+                until(lambda: self._listens in self.log or process.poll() is not None, 30, lambda: self.log)
+                if self._listens not in self.log:
+                    raise RuntimeError(self.log)
         except BaseException:
             self.stop()
             raise
@@ -104,6 +107,10 @@ class RealRelay(Rig):
         process, self._process = self._process, None
         if process is not None:
             end(process, _STOP_SECONDS)
+
+    @property
+    def _listens(self) -> str:
+        return f"listens on port {self.port}"
 
     @property
     def pid(self) -> int:
@@ -128,6 +135,12 @@ class RealRelay(Rig):
         """``drain relay queue list --json``, as a person asks beside the running relay."""
         return [json.loads(line) for line in self.command("queue", "list", "--json", *arguments).splitlines()]
 
+    def open(self) -> list[Entry]:
+        """The same without a process of its own."""
+        loaded, _ = config.load(self.environ(), complete=False)
+        with contextlib.closing(outbound.queue(loaded)) as queue:
+            return queue.entries(*OPEN)
+
     def command(self, *arguments: str) -> str:
         """What another command of ``drain relay`` prints."""
         done = subprocess.run(
@@ -142,7 +155,7 @@ class RealRelay(Rig):
 
     def wait_until_sent(self, seconds: float = 60.0) -> None:
         """Until nothing is in the queue, reports neither; and the servers have filed it."""
-        until(lambda: not self.queue(), seconds, lambda: f"{self.queue()}\n{self.log[-3000:]}")
+        until(lambda: not self.open(), seconds, lambda: f"{self.open()}\n{self.log[-3000:]}")
         if self.home is not None:
             self.home.wait_until_filed()
 
@@ -181,7 +194,7 @@ class PostfixThatSends(Postfix):
         self.relay_port = relay_port
 
     def sendmail(self, raw: bytes, *to: str, sender: str = "") -> None:
-        """sendmail(1), as cron calls it."""
+        """By the command that cron calls."""
         command = [needed("sendmail", "postfix"), "-C", str(self._running_home() / "etc"), "-i"]
         options = ["-f", sender] if sender else []
         subprocess.run([*command, *options, "--", *to], input=raw, check=True, capture_output=True, timeout=30)

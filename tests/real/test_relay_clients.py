@@ -37,8 +37,12 @@ from tests.real.smarthost import Smarthost, smarthost
 AUTHORS = "@example.com,@example.org,@penguin.example.com"
 # A line of its header is no field, and its From is that line: `Fro :uMmlti Sender <...>`.
 REFUSED = {"malformed-019": "in its header is no header field"}
-# Its last line ends in a bare CR, which sendmail(1) drops.
-MENDED_BY_SENDMAIL = "legacy-049"
+# It ends in a bare CR, of which Postfix makes a blank (cleanup_replace_stray_cr_lf).
+BARE_CR = "legacy-049"
+# An encoded word in To is in a charset that Maddy does not know, or in none.
+REFUSED_BY_MADDY = {
+    f"legacy-{number:03}" for number in (1, 5, 9, 10, 12, *range(15, 19), 20, *range(22, 28), 50, 51, 52)
+}
 HEAD = b"From: Alice <alice@example.test>\r\nTo: bob@example.net\r\nDate: Sat, 21 Nov 2026 12:00:00 +0000\r\n"
 MAIL = HEAD + b"Message-ID: <1@example.test>\r\nSubject: hello\r\n\r\nline\r\n.\r\n..two dots\r\nFrom here\r\n\r\n"
 MAILS = {
@@ -71,7 +75,7 @@ def running(
     tmp_path_factory: pytest.TempPathFactory, host: Smarthost, home: PostfixThatSends, port: int
 ) -> Iterator[RealRelay]:
     folder = tmp_path_factory.mktemp("relay")
-    with RealRelay(folder, host, home, port=port, ALLOWED_FROM=f"@{DOMAIN},{AUTHORS}") as relay:
+    with RealRelay(folder, host, home, {"ALLOWED_FROM": f"@{DOMAIN},{AUTHORS}"}, port=port) as relay:
         yield relay
 
 
@@ -100,7 +104,7 @@ def relays(tmp_path_factory: pytest.TempPathFactory, running: RealRelay, host: S
                     "RELAY_TLS_CERT_FILE": str(certificate),
                     "RELAY_TLS_KEY_FILE": str(key),
                 }
-                made[tls] = stack.enter_context(RealRelay(folder / tls, host, None, **settings))
+                made[tls] = stack.enter_context(RealRelay(folder / tls, host, None, settings))
             return made[tls]
 
         yield get
@@ -150,17 +154,15 @@ def test_the_corpus_by_smtplib_is_at_the_smarthost_byte_for_byte(host: Smarthost
     refused: dict[str, str] = {}
     host.clear()
     settings = {"ALLOWED_FROM": f"@{DOMAIN},{AUTHORS}", "RELAY_FROM_FALLBACK": ALICE}
-    with RealRelay(tmp_path, host, None, **settings) as relay, relay.client() as client:
+    with RealRelay(tmp_path, host, None, settings) as relay, relay.client() as client:
         for name, raw in mails.items():
             try:
                 client.sendmail(ALICE, [f"{name}@example.net"], raw)
             except smtplib.SMTPDataError as error:
-                assert error.smtp_code == 550
-                assert isinstance(error.smtp_error, bytes)
-                refused[name] = error.smtp_error.decode()
+                refused[name] = str(error)
         arrived = {mail.recipient.partition("@")[0]: mail.raw for mail in relay.arrived()}
     assert refused.keys() == REFUSED.keys()
-    assert all(words in refused[name] for name, words in REFUSED.items())
+    assert all(refused[name].startswith("(550, ") and words in refused[name] for name, words in REFUSED.items())
     assert arrived.keys() == mails.keys() - REFUSED.keys()
     for name, raw in arrived.items():
         sent = mails[name] if mails[name].endswith(b"\r\n") else mails[name] + b"\r\n"  # smtplib's doing
@@ -196,7 +198,7 @@ def test_a_mail_of_20_mib_goes_through(relay: RealRelay) -> None:
 
 def large(mib: int) -> bytes:
     """Lines of base64's length and 8-bit bytes, no two alike."""
-    octets = random.Random(5).randbytes(mib * 2**20).translate(bytes.maketrans(b"\r\n\0.", b"abcd"))  # noqa: S311
+    octets = random.Random(5).randbytes(mib * 2**20).translate(bytes.maketrans(b"\r\n\0.", b"abcd"))
     return b"\r\n".join(octets[start : start + 76] for start in range(0, len(octets), 76)) + b"\r\n"
 
 
@@ -261,9 +263,7 @@ def test_while_the_smarthost_is_away_mail_waits_and_then_goes_by_itself(relay: R
 # Postfix
 
 
-def test_the_corpus_through_postfix_is_at_the_smarthost_byte_for_byte(
-    relay: RealRelay, home: PostfixThatSends
-) -> None:
+def test_the_corpus_through_postfix_is_at_the_smarthost_byte_for_byte(relay: RealRelay, home: PostfixThatSends) -> None:
     """By sendmail(1), as cron would; Postfix writes its own Received, and below the header what was not there."""
     mails = corpus()
     for name, raw in mails.items():
@@ -274,8 +274,8 @@ def test_the_corpus_through_postfix_is_at_the_smarthost_byte_for_byte(
     assert arrived.keys() == mails.keys()
     for name, raw in arrived.items():
         wanted = as_filed(mails[name]).removeprefix(b"Return-Path: <test@example.org>\n")
-        if name == MENDED_BY_SENDMAIL:
-            wanted = wanted.removesuffix(b"\n")
+        if name == BARE_CR:
+            wanted = wanted.removesuffix(b"\n") + b" \n"
         if name in MENDED_BY_POSTFIX:
             wanted = wanted.replace(b"Fro :", b"Fro:", 1)
         there = {field.lower() for field in names(wanted)}
@@ -390,10 +390,16 @@ def test_the_corpus_through_maddy_is_at_the_smarthost_byte_for_byte(
     """From alice, as all that is sent there: Maddy looks at the rest of the header itself."""
     mails = {path.stem: path.read_bytes() for path in sorted(CORPUS.glob("legacy-*.eml"))}
     sent = {name: without_author(raw) for name, raw in mails.items()}
+    refused = {}
     for name, raw in sent.items():
-        submit(maddy, raw, f"{name}@example.net")
+        try:
+            submit(maddy, raw, f"{name}@example.net")
+        except smtplib.SMTPDataError as error:
+            refused[name] = str(error)
+    assert refused.keys() == REFUSED_BY_MADDY
+    assert all("(554, b'5.6.0 Invalid address in To" in words for words in refused.values())
     arrived = {mail.recipient.partition("@")[0]: mail.raw for mail in maddys_relay.arrived()}
-    assert arrived.keys() == mails.keys()
+    assert arrived.keys() == mails.keys() - REFUSED_BY_MADDY
     for name, raw in arrived.items():
         missing = [] if b"message-id" in {field.lower() for field in names(as_filed(sent[name]))} else [b"Message-ID"]
         assert sorted(added_around(raw, as_filed(sent[name]))) == sorted([b"Received", b"Received", *missing]), name
@@ -401,7 +407,9 @@ def test_the_corpus_through_maddy_is_at_the_smarthost_byte_for_byte(
 
 def without_author(raw: bytes) -> bytes:
     """The mail, CRLF, written by alice: Maddy lets nobody else be named in From."""
-    text, number = re.subn(rb"^From: .*$", b"From: Alice <alice@example.test>", as_filed(raw), count=1, flags=re.MULTILINE)
+    text, number = re.subn(
+        rb"^From: .*$", b"From: Alice <alice@example.test>", as_filed(raw), count=1, flags=re.MULTILINE
+    )
     assert number
     return text.replace(b"\n", b"\r\n")
 

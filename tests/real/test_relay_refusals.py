@@ -46,7 +46,7 @@ def relay(running: RealRelay, host: Smarthost) -> Iterator[RealRelay]:
 
 def nothing_was_taken(relay: RealRelay) -> bool:
     """Neither into the queue, nor to the smarthost."""
-    return relay.queue() == [] and relay.smarthost.mails() == []
+    return relay.open() == [] and relay.smarthost.mails() == []
 
 
 # an open relay
@@ -103,7 +103,7 @@ def beyond(tmp_path_factory: pytest.TempPathFactory, host: Smarthost) -> Iterato
         "RELAY_TLS_CERT_FILE": str(certificate),
         "RELAY_TLS_KEY_FILE": str(key),
     }
-    with RealRelay(folder / "relay", host, None, **settings) as relay:
+    with RealRelay(folder / "relay", host, None, settings) as relay:
         yield relay
 
 
@@ -125,8 +125,8 @@ def test_beyond_loopback_no_password_is_taken_before_tls(beyond: RealRelay, host
 
 
 def test_beyond_loopback_it_does_not_start_without_a_certificate(tmp_path: Path, host: Smarthost) -> None:
-    relay = RealRelay(tmp_path, host, None, RELAY_HOST=other_address())
-    with pytest.raises(AssertionError, match="RELAY_TLS_CERT_FILE"), relay:
+    relay = RealRelay(tmp_path, host, None, {"RELAY_HOST": other_address()})
+    with pytest.raises(RuntimeError, match="RELAY_TLS_CERT_FILE"), relay:
         pass
 
 
@@ -134,7 +134,7 @@ def test_beyond_loopback_only_the_networks_that_are_named_are_let_in(tmp_path: P
     certificate, key = self_signed_certificate(tmp_path)
     address = other_address()
     settings = {"RELAY_HOST": address, "RELAY_TLS_CERT_FILE": str(certificate), "RELAY_TLS_KEY_FILE": str(key)}
-    with RealRelay(tmp_path / "relay", host, None, **settings) as relay:
+    with RealRelay(tmp_path / "relay", host, None, settings) as relay:
         with pytest.raises(smtplib.SMTPConnectError) as refused:
             smtplib.SMTP(address, relay.port, "client.test", timeout=20)
         assert refused.value.smtp_code == 554
@@ -172,9 +172,7 @@ def test_commands_piped_behind_starttls_are_not_looked_at(
 # somebody else's name
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+SENDERS = (
         b"<mallory@elsewhere.test>", b"<alice@example.test.elsewhere.test>", b"<alice@sub.example.test>",
         b"<alice@xexample.test>", b"<@example.test:mallory@elsewhere.test>", b"<@elsewhere.test:alice@example.test>",
         b"<@a.test,@b.test:alice@example.test>", b"<alice%elsewhere.test@example.test>",
@@ -182,39 +180,40 @@ def test_commands_piped_behind_starttls_are_not_looked_at(
         b"<mallory@elsewhere.test@example.test>", b"<alice@example.test>@elsewhere.test", b"<<alice@example.test>>",
         b"alice@example.test", b"<alice@[127.0.0.1]>", b"<alice>", b"<>", b"<alice@example.test\r>",
         b"<alice@example.test\n>", b"<alice\x00@example.test>", b"<alice @example.test>",
-        b"<alice@example.test> AUTH=mallory@elsewhere.test X=y", "<alice@exаmple.test>".encode(),
-    ],
+        b"<alice@example.test> AUTH=mallory@elsewhere.test X=y", "<alice@ex\N{CYRILLIC SMALL LETTER A}mple.test>".encode(),
 )  # fmt: skip
-def test_a_wrong_envelope_sender_is_refused(relay: RealRelay, path: bytes) -> None:
-    mail, *others = relay.say(b"MAIL FROM:" + path + b"\r\n", *ENVELOPE[1:])
-    assert mail[:1] == b"5", mail
-    assert all(reply[:1] == b"5" for reply in others[:-1])
-    assert nothing_was_taken(relay)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
+RECIPIENTS = (
         b"<@example.test:bob@example.net>", b"<@hop.test,@hop2.test:bob@example.net>", b"<bob%example.net@example.test>",
         b"<example.net!bob@example.test>", b'<"bob@example.net"@example.test>', b"<bob@example.net@example.test>",
         b"<bob@example.net>,<carol@example.net>", b"<bob@example.net,carol@example.net>",
         b"<bob@example.net\rRCPT TO:<carol@example.net>", b"<bob@example.net\n>", b"<bob@example.net\x00>",
         b"<bob@example.net> NOTIFY=NEVER", b"<bob>", b"<>", b'<"bob\r"@example.net>', b"<bob@[192.0.2.1]>",
-    ],
 )  # fmt: skip
-def test_a_recipient_that_could_be_another_is_refused(relay: RealRelay, path: bytes) -> None:
-    mail, rcpt, *others = relay.say(ENVELOPE[0], b"RCPT TO:" + path + b"\r\n", b"DATA\r\n")
-    assert mail[:3] == b"250"
-    assert rcpt[:1] == b"5", rcpt
-    assert all(reply[:1] == b"5" for reply in others[:-1])
+
+
+def test_a_wrong_envelope_sender_is_refused(relay: RealRelay) -> None:
+    for path in SENDERS:
+        mail, *others, _ = relay.say(b"MAIL FROM:" + path + b"\r\n", *ENVELOPE[1:])
+        assert mail[:1] == b"5", (path, mail)
+        assert all(reply[:1] == b"5" for reply in others), (path, others)
     assert nothing_was_taken(relay)
 
 
-def test_a_line_feed_in_an_address_begins_no_second_command(relay: RealRelay) -> None:
-    """It may end the line, as it does for a program that is lenient; then what is behind is judged like any command."""
-    replies = relay.say(b"MAIL FROM:<alice@example.test>\nMAIL FROM:<mallory@elsewhere.test>\r\n", *ENVELOPE[1:])
-    assert all(reply[:1] in b"235" for reply in replies)
-    relay.wait_until_sent()
+def test_a_recipient_that_could_be_another_is_refused(relay: RealRelay) -> None:
+    for path in RECIPIENTS:
+        mail, rcpt, *others, _ = relay.say(ENVELOPE[0], b"RCPT TO:" + path + b"\r\n", b"DATA\r\n")
+        assert mail[:3] == b"250"
+        assert rcpt[:1] == b"5", (path, rcpt)
+        assert all(reply[:1] == b"5" for reply in others), (path, others)
+    assert nothing_was_taken(relay)
+
+
+def test_what_stands_behind_a_line_feed_is_a_command_of_its_own_and_judged_like_any(relay: RealRelay) -> None:
+    """A bare LF ends a command too, as many programs have it; that is no way around anything."""
+    replies = relay.say(b"MAIL FROM:<alice@example.test>\nMAIL FROM:<mallory@elsewhere.test>\r\n")
+    assert [reply[:3] for reply in replies] == [b"250", b"503", b"221"]
+    replies = relay.say(b"NOOP\nMAIL FROM:<mallory@elsewhere.test>\nRCPT TO:<bob@example.net>\nDATA\r\n")
+    assert [reply[:3] for reply in replies] == [b"250", b"550", b"503", b"503", b"221"]
     assert nothing_was_taken(relay)
 
 
@@ -238,8 +237,8 @@ FROMS = {
     "a route": b"From: <@elsewhere.test:alice@example.test>\r\n",
     "a quoted local part": b'From: <"mallory@elsewhere.test"@example.test>\r\n',
     "two in brackets": b"From: <alice@example.test> <mallory@elsewhere.test>\r\n",
-    "a wide @": "From: mallory＠elsewhere.test <alice@example.test>\r\n".encode(),
-    "a letter from another alphabet": "From: alice@exаmple.test\r\n".encode(),
+    "a wide @": "From: mallory\N{FULLWIDTH COMMERCIAL AT}elsewhere.test <alice@example.test>\r\n".encode(),
+    "a letter from another alphabet": "From: alice@ex\N{CYRILLIC SMALL LETTER A}mple.test\r\n".encode(),
     "a subdomain": b"From: alice@sub.example.test\r\n",
     "no address": b"From: Alice\r\n",
     "an empty one": b"From: \r\n",
@@ -250,36 +249,41 @@ FROMS = {
 }
 
 
-@pytest.mark.parametrize("name", FROMS)
-def test_a_header_that_lies_about_its_author_is_refused(relay: RealRelay, name: str) -> None:
-    *_, data, final, bye = relay.say(*ENVELOPE, FROMS[name] + HEAD + b"\r\nhello\r\n.\r\n")
-    assert data[:3] == b"354"
-    assert final[:8] in (b"550 5.6.", b"550 5.7."), final
-    assert bye[:3] == b"221"
+def test_a_header_that_lies_about_its_author_is_refused(relay: RealRelay) -> None:
+    for name, line in FROMS.items():
+        *_, data, final, bye = relay.say(*ENVELOPE, line + HEAD + b"\r\nhello\r\n.\r\n")
+        assert data[:3] == b"354"
+        assert final[:8] in (b"550 5.6.", b"550 5.7."), (name, final)
+        assert bye[:3] == b"221"
     assert nothing_was_taken(relay)
 
 
 # smuggling
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        b"\n.\r\n", b"\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\n.\r", b"\r.\n", b"\r\n.\r\r\n",
-        b"\r\n\x00.\r\n", b"\r\n.\x00\r\n", b"\r\n. \r\n", b"\r\r\n.\n", b"\r\n..\r\n", b"\n\n.\r\n\n",
-    ],
+ENDS = (
+    b"\n.\r\n", b"\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\n.\r", b"\r.\n", b"\r\n.\r\r\n",
+    b"\r\n\x00.\r\n", b"\r\n.\x00\r\n", b"\r\n. \r\n", b"\r\r\n.\n", b"\r\n..\r\n", b"\n\n.\r\n\n",
 )  # fmt: skip
-def test_what_only_looks_like_the_end_ends_nothing_and_one_mail_arrives(relay: RealRelay, end: bytes) -> None:
+
+
+def test_what_only_looks_like_the_end_ends_nothing_and_one_mail_arrives(relay: RealRelay) -> None:
     """One mail here, and one at the smarthost: what was left of the trick is the text of that one."""
     evil = b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\n" + MAIL + b"evil"
-    replies = relay.say(*ENVELOPE, MAIL + b"before" + end + evil + b"\r\n.\r\n")
-    assert [reply[:3] for reply in replies] == [b"250", b"250", b"354", b"250", b"221"]
-    (mail,) = relay.arrived()
-    assert (mail.recipient, mail.sender) == (BOB, ALICE)
-    assert mail.raw.startswith(b"Received: from localhost by ")
-    begin, _, rest = mail.raw.partition(b"\nhello\nbefore")
-    assert begin.endswith(b"Subject: s\n")
-    assert rest.endswith(b"\nMAIL FROM:<alice@example.test>\nRCPT TO:<victim@example.net>\nDATA\n" + lf(MAIL) + b"evil\n")
+    for number, end in enumerate(ENDS):
+        recipient = b"RCPT TO:<u%d@example.net>\r\n" % number
+        replies = relay.say(ENVELOPE[0], recipient, ENVELOPE[2], MAIL + b"before" + end + evil + b"\r\n.\r\n")
+        assert [reply[:3] for reply in replies] == [b"250", b"250", b"354", b"250", b"221"], end
+    arrived = {mail.recipient: mail.raw for mail in relay.arrived()}
+    assert len(relay.smarthost.mails()) == len(ENDS)
+    assert arrived.keys() == {f"u{number}@example.net" for number in range(len(ENDS))}
+    for raw in arrived.values():
+        assert raw.startswith(b"Received: from localhost by ")
+        begin, _, rest = raw.partition(b"\nhello\nbefore")
+        assert begin.endswith(b"Subject: s\n")
+        assert rest.endswith(
+            b"MAIL FROM:<alice@example.test>\nRCPT TO:<victim@example.net>\nDATA\n" + lf(MAIL) + b"evil\n"
+        )
 
 
 def lf(raw: bytes) -> bytes:
@@ -317,15 +321,13 @@ def test_guessing_passwords_is_slowed_down_then_locked_out_and_a_known_client_go
         relay.send(MAIL)
         until(lambda: "locked out after wrong passwords" in relay.log)
         assert len(relay.arrived()) == 2
-        assert "guess" not in relay.log
 
 
 def guess(relay: RealRelay) -> int:
     """What a wrong password is answered."""
     with smtplib.SMTP(HOST, relay.port, "client.test", timeout=60) as client:
-        with pytest.raises(smtplib.SMTPAuthenticationError) as refused:
-            client.login(USER, "guess")
-        return refused.value.smtp_code
+        client.ehlo()
+        return client.docmd("AUTH", "PLAIN " + base64.b64encode(f"\0{USER}\0guess".encode()).decode())[0]
 
 
 @pytest.mark.parametrize(("allowed", "own"), list(itertools.product(["", f"bob@{DOMAIN}"], [(), (ALICE,)])))
@@ -336,7 +338,7 @@ def test_where_nothing_is_allowed_by_name_nothing_is_sent(
     from drain.relay.users import Users
 
     host.clear()
-    relay = RealRelay(tmp_path, host, None, ALLOWED_FROM=allowed)
+    relay = RealRelay(tmp_path, host, None, {"ALLOWED_FROM": allowed})
     Users(relay.state_dir / "relay-users", ln=4).add(USER, PASSWORD.encode(), own)
     with relay:
         mail, *_ = relay.say(*ENVELOPE)
