@@ -32,13 +32,16 @@ _DAY_SECONDS = 86400.0
 _REWRITTEN_BY_SES = frozenset({"Message-ID", "Date"})
 
 
-def queue(config: Config, step: Callable[[Step, str], None] = lambda step, name: None) -> Queue:
-    """The queue, opened."""
+def queue(
+    config: Config, step: Callable[[Step, str], None] = lambda step, name: None, *, make_key: bool = False
+) -> Queue:
+    """The queue, opened; only who takes mail makes a key for it."""
     return Queue(
         config.relay_folder,
         config.relay_key_file,
         per_minute=config.rate_limit_per_minute,
         per_day=config.rate_limit_per_day,
+        make_key=make_key,
         step=step,
     )
 
@@ -103,7 +106,10 @@ def relay(
     users = Users(config.relay_users_path)
     signer = _signer(config)
     tls = _tls(config)
-    with lock.held(config.relay_folder / "relay.lock", log), contextlib.closing(queue(config, step)) as opened:
+    with (
+        lock.held(config.relay_folder / "relay.lock", log),
+        contextlib.closing(queue(config, step, make_key=True)) as opened,
+    ):
         returns = Dispatch(
             opened,
             Returns(partial(Session, assembly.server(config)), assembly.router(config)),

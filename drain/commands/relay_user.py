@@ -25,7 +25,7 @@ def add(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise Unusable(f"{arguments.senders} are no senders.", f"Give {error}.") from None
     password = _password()
     if len(password) < _SHORT:
-        print(f"drain: A password of fewer than {_SHORT} characters can be guessed in time.", file=sys.stderr)
+        raise Unusable(f"A password of fewer than {_SHORT} characters can be guessed in time.", "Make it longer.")
     was_there = users.add(arguments.name, password, senders)
     print(f"{arguments.name} has another password now." if was_there else f"{arguments.name} may log in.")
     return os.EX_OK

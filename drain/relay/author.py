@@ -43,7 +43,9 @@ _ADDRESS_OCTETS = 254
 _ROUTES = re.compile(r'[@%!"\\:]')
 
 # Fields and nothing else: no blank before the colon, no folded line that is blank (RFC 5322 4.2, 4.5).
-_FIELDS = re.compile(rb"(?:[!-9;-~]++:[^\r\n\0]*+(?:\r\n[ \t]++[^\r\n\0]++)*+\r\n)*+")
+# And nothing that a program may take for the end of a line: Python's str.splitlines() does.
+_TEXT = rb"[^\r\n\0\x0b\x0c\x1c-\x1e]"
+_FIELDS = re.compile(rb"(?:[!-9;-~]++:" + _TEXT + rb"*+(?:\r\n[ \t]++" + _TEXT + rb"++)*+\r\n)*+")
 _BLANK = r"(?:[ \t]|\r\n[ \t])"
 _TOKEN = re.compile(
     rf"(?P<blank>{_BLANK}++)"
@@ -52,6 +54,13 @@ _TOKEN = re.compile(
     r"|(?P<special>[<>,])"
 )
 _IN_COMMENT = re.compile(rf"[^()\\\r\n]|\\[()\\]|{_BLANK}")
+# In others, such as UTF-16, UTF-7 or EBCDIC, programs find different letters.
+_CHARSETS = re.compile(
+    r"utf-8|us-ascii|iso-8859-\d{1,2}|windows-125\d|cp125\d|koi8-[ru]|iso-2022-jp|shift_jis|euc-(?:jp|kr)"
+    r"|gb2312|gbk|gb18030|big5|ks_c_5601-1987|tis-620|windows-874",
+    re.IGNORECASE,
+)
+_ENCODED = re.compile(r"=\?([^?*\s]*)[^?\s]*\?")
 _BETWEEN_WORDS = re.compile(r"[\s\"'(),;:\[\]]+")
 # Unicode's embeddings, overrides and isolates turn round what stands behind them, an address too.
 _TURNS_ROUND = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -265,6 +274,9 @@ def _address_in(tokens: list[_Token]) -> tuple[int, str]:
 
 def _check_names(names: str, addresses: set[str]) -> None:
     """*names*: all of the value but the addresses."""
+    for charset in _ENCODED.findall(names):
+        if not _CHARSETS.fullmatch(charset):
+            raise Unclear(f"a name in it is encoded in {clean(charset, 40)!a}, which programs read differently")
     shown = unicodedata.normalize("NFKC", words_of(names.replace("\r\n", "")))
     if "=?" in shown:
         raise Unclear("a name in it is encoded in a way that cannot be read")

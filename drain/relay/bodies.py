@@ -26,6 +26,8 @@ _NONCE_BYTES = 12
 _KEY_BYTES = 32
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _UNFINISHED = ".new"
+# More than SQLite's write-ahead log grows to, and some reports.
+_SPARE_BYTES = 16 * 1024 * 1024
 
 
 class DiskFull(Unavailable):
@@ -39,21 +41,32 @@ class BodyLost(Exception):
 class Bodies:
     """The folder of messages. Calls may come from several threads, each for messages of its own."""
 
-    def __init__(self, folder: Path, key: AESGCM) -> None:
+    def __init__(self, folder: Path, key_file: Path, key: AESGCM) -> None:
         self._folder = folder
+        self._key_file = key_file
+        self._key_state = _state_of(key_file)
         self._aead = key
 
-    def put(self, name: str, raw: bytes) -> None:
+    def put(self, name: str, raw: bytes, *, spare: bool = False) -> None:
         """Writes a message; it is on the disk when this returns.
+
+        *spare*: what is left for sending what is there already may be used.
 
         Raises:
             DiskFull: there is no room.
             Unavailable: it cannot be written for another reason.
         """
+        if _state_of(self._key_file) != self._key_state:
+            raise Unavailable(
+                f"RELAY_KEY_FILE {self._key_file} is not the one any more with which the relay began.",
+                "Put it back, or start the relay again.",
+            )
         nonce = secrets.token_bytes(_NONCE_BYTES)
         path, unfinished = self._folder / name, self._folder / f"{name}{_UNFINISHED}"
         try:
             try:
+                if not spare:
+                    _leave_room(self._folder, len(raw))
                 with open(unfinished, "xb", opener=_private) as file:
                     file.write(_FORMAT + nonce)
                     file.write(self._aead.encrypt(nonce, raw, _FORMAT + name.encode()))
@@ -102,8 +115,15 @@ class Bodies:
             yield path.name
 
 
-def opened(folder: Path, key_file: Path) -> Bodies:
-    """The messages in *folder*, which is made if it is not there; so is the key, as long as there is no message.
+def is_unfinished(name: str) -> bool:
+    """Whether a name in the folder is one of a message that was being written."""
+    return name.endswith(_UNFINISHED)
+
+
+def opened(folder: Path, key_file: Path, *, make_key: bool) -> Bodies:
+    """The messages in *folder*, which is made if it is not there; so is the key, with *make_key*, as long as there is no message.
+
+    Without it, and without a key, there are no messages that could be read.
 
     Raises:
         ConfigError: the key is missing while there are messages, or is none; or the folder cannot be made.
@@ -111,6 +131,8 @@ def opened(folder: Path, key_file: Path) -> Bodies:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not key_file.exists() and not any(folder.iterdir()):
+            if not make_key:
+                return Bodies(folder, key_file, AESGCM(secrets.token_bytes(_KEY_BYTES)))
             _make_key(key_file)
         text = key_file.read_bytes()
     except FileNotFoundError as error:
@@ -126,7 +148,7 @@ def opened(folder: Path, key_file: Path) -> Bodies:
             raise ValueError
     except (binascii.Error, ValueError):
         raise ConfigError(f"RELAY_KEY_FILE {key_file} holds no key.", "It is 32 bytes in base64.") from None
-    return Bodies(folder, AESGCM(key))
+    return Bodies(folder, key_file, AESGCM(key))
 
 
 def _make_key(path: Path) -> None:
@@ -147,6 +169,23 @@ def _make_key(path: Path) -> None:
         _sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _leave_room(folder: Path, size: int) -> None:
+    """Raises ENOSPC where too little would be left to send what is there: that writes too, and so do the passes."""
+    disk = os.statvfs(folder)
+    spare = min(_SPARE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+    if disk.f_bavail * disk.f_frsize < size + spare:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _state_of(path: Path) -> tuple[int, int, int]:
+    """Another one means another file; zeros if there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return about.st_ino, about.st_mtime_ns, about.st_size
 
 
 def _private(path: str, flags: int) -> int:

@@ -72,8 +72,10 @@ class Gate:
 
     @property
     def wait_seconds(self) -> float:
-        """Until somebody may try again; 0 if it is open."""
+        """Until it is worth to ask again; 0 if it is open."""
         with self._lock:
+            if self._failures and self._trying:
+                return _FIRST_SECONDS
             return max(0.0, self._try_at - self.clock()) if self._failures else 0.0
 
     @property

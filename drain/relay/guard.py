@@ -10,12 +10,13 @@ outgoing mail of all. By the address the guesser and the person's own mail progr
 cannot be told apart, by the password they can. So on loopback a lock-out has two
 gaps, and is a brake on guessing rather than an end of it:
 
-- what this process has found to be right before (`Users.remembers`) passes. To guess
-  through this gap costs `LONGEST_DELAY_SECONDS` for each try on each of the few
-  connections that may be open without a login: some 400,000 tries a day, where twelve
-  random letters are 10^17;
+- what this process has found to be right before (`Users.remembers`) passes. Who guesses
+  through this gap and does not wait for the answer made 20 million tries a day where it
+  was measured; so `drain relay user add` takes no password of fewer than twelve
+  characters, and twelve random letters are 10^17;
 - one password is looked at every `LOOK_SECONDS`, so that after a restart, with nothing
-  remembered, the right one comes through soon.
+  remembered, the right one comes through: soon if nobody else asks, and while somebody
+  guesses as one of the many that ask.
 
 A success forgets the user's failures there. It does not forget the address's: who has a
 login of its own could guess for ever at another's.

@@ -36,21 +36,19 @@ class Intake:
     news: Callable[[], None]
     clock: Callable[[], float] = time.time
 
-    def sender(self, user: str, address: str, size: int | None) -> None:
-        """At MAIL: may this user send as *address*, so much, and now?
+    def sender(self, user: str, address: str) -> None:
+        """At MAIL: may this user send as *address*, and now?
 
         Raises:
             Refusal: no.
         """
-        if size is not None and size > self.upstream.most_bytes:
-            raise _too_large(size, self.upstream)
         self.policy.sender(address, self.own_senders(user))
         try:
             self.queue.rates.check(user, 1, self.clock())
         except OverLimit as error:
             raise _over(user, error) from error
 
-    def recipient(self, user: str, sender: str, address: str, already: int) -> None:  # noqa: ARG002 (the protocol's)
+    def recipient(self, address: str) -> None:
         """At RCPT: may mail go to *address*?
 
         Raises:
@@ -89,8 +87,9 @@ class Intake:
         if self.signer is not None and len(authors) == 1:
             signed = self.signer.sign(signed, authors[0].rpartition("@")[2])
         groups = _groups(recipients, self.upstream.most_recipients)
-        if len(raw) > self.upstream.most_bytes:
-            raise _too_large(len(raw), self.upstream)
+        if len(signed) > self.upstream.most_bytes:
+            words = f"The mail has {len(signed)} bytes as it is sent, and {self.upstream.name} takes {self.upstream.most_bytes}."
+            raise Refusal(552, "5.3.4", words)
         for group in groups:
             if objection := self.upstream.objection(Shipment(f"drain-{id_}", envelope_sender, group, signed)):
                 raise Refusal(554, "5.6.3", clean(objection, 400))
@@ -128,11 +127,6 @@ def _groups(recipients: Sequence[str], most: int) -> list[tuple[str, ...]]:
 def _once(address: str) -> str:
     local, _, domain = address.rpartition("@")
     return f"{local}@{domain_key(domain)}"
-
-
-def _too_large(size: int, upstream: Upstream) -> Refusal:
-    words = f"The mail has {size} bytes, and {upstream.name} takes {upstream.most_bytes}."
-    return Refusal(552, "5.3.4", words)
 
 
 def _over(user: str, error: OverLimit) -> Refusal:

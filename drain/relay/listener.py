@@ -12,6 +12,7 @@ import base64
 import binascii
 import collections
 import concurrent.futures
+import contextlib
 import errno
 import functools
 import ipaddress
@@ -83,11 +84,11 @@ class Desk(Protocol):
     is 451 4.3.0 to the client, and logged.
     """
 
-    def sender(self, user: str, address: str, size: int | None) -> None:
-        """MAIL: *address* is "" for ``<>``, and may have no domain; *size* in bytes if it was declared."""
+    def sender(self, user: str, address: str) -> None:
+        """MAIL: *address* is "" for ``<>``, and may have no domain."""
 
-    def recipient(self, user: str, sender: str, address: str, already: int) -> None:
-        """RCPT: *already* so many recipients were accepted."""
+    def recipient(self, address: str) -> None:
+        """RCPT."""
 
     def take(self, user: str, sender: str, recipients: Sequence[str], raw: bytes, *, protocol: str) -> str:
         """DATA: the mail, as it was sent, without the dots that were stuffed; its id, once it is safe on the disk.
@@ -214,8 +215,9 @@ class Listener:
 
     def stop(self, seconds: float) -> None:
         """Ends: nobody new is let in; mails on their way are given *seconds*."""
-        if self._stop is not None and self._thread is not None:
-            self._stop(seconds)
+        if (stop := self._stop) is not None and self._thread is not None:
+            with contextlib.suppress(RuntimeError):  # its loop has just ended by itself
+                stop(seconds)
             self._thread.join(seconds + _START_SECONDS)
             self._stop = None
         for threads in (self.login_threads, self.desk_threads):
@@ -233,6 +235,13 @@ class Listener:
                 self.log.alert("relay", message=f"The relay's listener ended: {error!r}", hint="Start it again.")
             else:
                 self._bound.set_exception(error)
+        finally:
+            self._stop = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still listens; from `start` to `stop` it should."""
+        return self._stop is not None
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -628,7 +637,7 @@ class _Client(SMTP):
         if parameters:
             raise Refusal(555, "5.5.4", "A parameter that is not known here")
         sender = "" if path == _NULL else _mailbox(path, "5.1.7", utf8=utf8, bare=True)
-        await self._ask(functools.partial(self._house.desk.sender, self.user, sender, int(size) or None), errors=True)
+        await self._ask(functools.partial(self._house.desk.sender, self.user, sender), errors=True)
         self.envelope.mail_from = sender
         self.envelope.smtp_utf8 = utf8
         self._declared = int(size)
@@ -643,12 +652,10 @@ class _Client(SMTP):
         if _parameters(words):
             raise Refusal(555, "5.5.4", "A parameter that is not known here")
         recipient = _mailbox(path, "5.1.3", utf8=self.envelope.smtp_utf8)
-        already = len(self.envelope.rcpt_tos)
-        if already >= self._house.max_recipients:
+        if len(self.envelope.rcpt_tos) >= self._house.max_recipients:
             await self.push(f"452 4.5.3 A mail goes to {self._house.max_recipients} recipients at most")
             return
-        question = functools.partial(self._house.desk.recipient, self.user, self.envelope.mail_from, recipient, already)
-        if await self._ask(question, errors=False):
+        if await self._ask(functools.partial(self._house.desk.recipient, recipient), errors=False):
             self.envelope.rcpt_tos.append(recipient)
             await self.push("250 2.1.5 Ok")
 

@@ -9,11 +9,12 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from drain.database import Database
+from drain.errors import ConfigError, LedgerUnavailable
 from drain.relay import bodies
 from drain.relay.rates import Rates
 from drain.relay.step import Step
@@ -23,6 +24,11 @@ from drain.upstreams import Action, Fate
 
 # How long it is remembered what became of a mail.
 _KEPT_SECONDS = 90 * 86400.0
+# Mails that may be between their body and their row when drain is killed; more than the listener has threads.
+_MOST_IN_HAND = 16
+# A clock that says so is none (a Pi without one begins in 1970), and one that was a day ahead was wrong too.
+_EARLIEST = 1_767_225_600.0  # 2026
+_AHEAD_SECONDS = 86400.0
 # More than any wait between two attempts.
 _LONGEST_WAIT_SECONDS = 2 * 3600.0
 
@@ -106,14 +112,20 @@ class Queue:
         *,
         per_minute: int = 0,
         per_day: int = 0,
+        make_key: bool = True,
         step: Callable[[Step, str], None] = lambda step, name: None,
     ) -> None:
-        """Opens the queue in *folder*; makes it if it is not there.
+        """Opens the queue in *folder*; makes it if it is not there, its key too with *make_key*.
 
         Raises:
-            ConfigError: it cannot be opened, or its key is missing.
+            ConfigError: it cannot be opened, or its key or its state is missing.
         """
-        self._bodies = bodies.opened(folder / "mails", key_file)
+        self._bodies = bodies.opened(folder / "mails", key_file, make_key=make_key)
+        if not (folder / "queue.db").exists() and any(self._bodies.names()):
+            raise ConfigError(
+                f"{folder / 'queue.db'} is gone, and there are mails in {folder / 'mails'} of which it knew where they go.",
+                "Put it back; to begin anew, move that folder away.",
+            )
         self._db = Database(folder / "queue.db", QUEUE)
         self._step = step
         self.rates = Rates(self._db, per_minute, per_day)
@@ -151,22 +163,13 @@ class Queue:
             for group in parcel.groups:
                 self._new_entry(parcel.message, group, now)
 
-    def _new_entry(
-        self, message: Message, recipients: Iterable[str], now: float, *, next_attempt_at: float | None = None
-    ) -> str:
+    def _new_entry(self, message: Message, recipients: Iterable[str], now: float) -> str:
         entry = new_id()
         with self._db.writing() as db:
             db.execute(
                 "INSERT INTO entry (id, mail, inbound, state, recipients, next_attempt_at, updated_at)"
                 " VALUES (?, ?, ?, 'waiting', ?, ?, ?)",
-                (
-                    entry,
-                    message.id,
-                    message.inbound,
-                    json.dumps(list(recipients)),
-                    now if next_attempt_at is None else next_attempt_at,
-                    now,
-                ),
+                (entry, message.id, message.inbound, json.dumps(list(recipients)), now, now),
             )
         return entry
 
@@ -176,6 +179,9 @@ class Queue:
         """At the start: entries that a crash left as ``sending`` wait again; bodies of no mail are deleted.
 
         Nothing else may have the queue in hand. Gives the ids of these entries.
+
+        Raises:
+            ConfigError: there are more bodies of no mail than a crash can leave.
         """
         with self._db.writing() as db:
             ids = [row[0] for row in db.execute("SELECT id FROM entry WHERE state = 'sending'")]
@@ -185,9 +191,16 @@ class Queue:
                 (now, now),
             )
             wanted = {row[0] for row in db.execute("SELECT mail FROM entry WHERE state IN ('waiting', 'held')")}
-        for name in list(self._bodies.names()):
-            if name not in wanted:
-                self._bodies.remove(name)
+            known = {row[0] for row in db.execute("SELECT id FROM mail")}
+        unwanted = [name for name in self._bodies.names() if name not in wanted]
+        strange = [name for name in unwanted if name not in known and not bodies.is_unfinished(name)]
+        if len(strange) > _MOST_IN_HAND:
+            raise ConfigError(
+                f"The relay's queue knows nothing of {len(strange)} mails that lie in its folder.",
+                "Was it put back from a backup? Move these mails away: where they were to go is not known.",
+            )
+        for name in unwanted:
+            self._bodies.remove(name)
         return ids
 
     def lease(self, now: float, *, inbound: bool) -> Entry | None:
@@ -202,6 +215,12 @@ class Queue:
             if found is None:
                 return None
             db.execute("UPDATE entry SET state = 'sending', updated_at = ? WHERE id = ?", (now, found[0]))
+            # What was taken by a wrong clock is as old as when that is found out.
+            db.execute(
+                "UPDATE mail SET received_at = ? WHERE id = (SELECT mail FROM entry WHERE id = ?)"
+                " AND (received_at < ? OR received_at > ?)",
+                (now, found[0], min(_EARLIEST, now), now + _AHEAD_SECONDS),
+            )
             entry = self.entry(found[0])
         self._step(Step.LEASED, found[0])
         return entry
@@ -230,8 +249,8 @@ class Queue:
 
     def overdue(self, received_before: float) -> list[Entry]:
         """Entries of users' mails that wait and were received before that time."""
-        query = f"{_ENTRIES} WHERE entry.state = 'waiting' AND entry.inbound = 0 AND mail.received_at < ?"
-        return self._entries(query, received_before)
+        query = f"{_ENTRIES} WHERE entry.state = 'waiting' AND entry.inbound = 0 AND mail.received_at BETWEEN ? AND ?"
+        return self._entries(query, _EARLIEST, received_before)
 
     def give_back(self, entry: Entry, next_attempt_at: float, diagnostic: str, now: float) -> None:
         """It waits again, and this was no attempt: the upstream could not be reached."""
@@ -246,7 +265,7 @@ class Queue:
         """It waits for a person."""
         with self._db.writing() as db:
             db.execute(
-                "UPDATE entry SET state = 'held', diagnostic = ?, updated_at = ? WHERE id = ?",
+                "UPDATE entry SET state = 'held', diagnostic = ?, updated_at = ? WHERE id = ? AND state = 'sending'",
                 (diagnostic, now, entry.id),
             )
 
@@ -260,31 +279,27 @@ class Queue:
     ) -> None:
         """Notes what became of an entry, whose recipients have a fate each; in one commit with the DSN, if there is one.
 
-        What is delayed is tried again at *next_attempt_at*: by the same entry if all
-        of it is, else by one of its own, since the same key with other recipients
-        would be another mail to an upstream that remembers keys.
+        What is delayed is tried again at *next_attempt_at*. Those with whom it went
+        otherwise than with the first get an entry of their own: the same key with other
+        recipients would be another mail to an upstream that remembers keys. So the
+        first are those whom the upstream may have taken under this key.
         """
         if dsn is not None:
-            self._bodies.put(dsn.message.id, dsn.raw)
+            self._bodies.put(dsn.message.id, dsn.raw, spare=True)
             self._step(Step.DSN_SYNCED, entry.id)
-        groups = {action: [one for one in entry.recipients if fates[one].action is action] for action in Action}
-        present = [action for action in Action if groups[action]]
-        # One row tells the words of the first; that the upstream may have it, of all.
-        said = {
-            action: replace(fates[groups[action][0]], unknown=any(fates[one].unknown for one in groups[action]))
-            for action in present
-        }
+        groups: dict[tuple[bool, Action], list[str]] = {}
+        for address in entry.recipients:
+            groups.setdefault((fates[address].unknown, fates[address].action), []).append(address)
+        first, *others = sorted(groups, key=_first)
         try:
             with self._db.writing():
-                first = min(present, key=lambda action: action is Action.DELAYED)
-                self._update(entry.id, groups[first], said[first], next_attempt_at, now)
-                for action in present:
-                    if action is not first:
-                        new = self._new_entry(entry.mail, groups[action], now, next_attempt_at=next_attempt_at)
-                        self._update(new, groups[action], said[action], next_attempt_at, now)
-                for address in groups[Action.FAILED]:
-                    if fates[address].bad_address:
-                        self.suppressed.add(address, fates[address], now)
+                self._update(entry.id, groups[first], fates[groups[first][0]], next_attempt_at, now)
+                for other in others:
+                    new = self._new_entry(entry.mail, groups[other], now)
+                    self._update(new, groups[other], fates[groups[other][0]], next_attempt_at, now)
+                for address, fate in fates.items():
+                    if fate.action is Action.FAILED and fate.bad_address:
+                        self.suppressed.add(address, fate, now)
                 if dsn is not None:
                     self._insert(dsn, now)
         except BaseException:
@@ -322,9 +337,12 @@ class Queue:
 
     def _clear(self, mail: str) -> None:
         """Deletes a body that nobody needs any more."""
-        with self._db.reading() as db:
-            query = "SELECT 1 FROM entry WHERE mail = ? AND state IN ('waiting', 'sending', 'held') LIMIT 1"
-            needed = db.execute(query, (mail,)).fetchone()
+        try:
+            with self._db.reading() as db:
+                query = "SELECT 1 FROM entry WHERE mail = ? AND state IN ('waiting', 'sending', 'held') LIMIT 1"
+                needed = db.execute(query, (mail,)).fetchone()
+        except LedgerUnavailable:
+            return  # what it follows is committed, and must not be done again; the next start deletes the body
         if not needed:
             self._bodies.remove(mail)
             self._step(Step.CLEARED, mail)
@@ -381,6 +399,12 @@ class Queue:
     def _entries(self, query: str, *values: object) -> list[Entry]:
         with self._db.reading() as db, contextlib.closing(db.execute(query, values)) as cursor:
             return [_entry(row) for row in cursor]
+
+
+def _first(group: tuple[bool, Action]) -> tuple[bool, int]:
+    """Whose entry keeps its id: whom the upstream may have, else who has an end, else who waits."""
+    unknown, action = group
+    return not unknown, (Action.RELAYED, Action.FAILED, Action.DELAYED).index(action)
 
 
 def _entry(row: Sequence[object]) -> Entry:

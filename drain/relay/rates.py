@@ -42,9 +42,9 @@ class Rates:
         )
         with self.database.reading() as db:
             for setting, limit, seconds in limits:
-                # What is dated later than now was noted before a clock was set back.
-                query = "SELECT total(recipients) FROM sent WHERE user = ? AND at > ?"
-                if limit and db.execute(query, (user, now - seconds)).fetchone()[0] + recipients > limit:
+                # What is dated far later than now was noted before a clock was set back.
+                query = "SELECT total(recipients) FROM sent WHERE user = ? AND at > ? AND at <= ?"
+                if limit and db.execute(query, (user, now - seconds, now + seconds)).fetchone()[0] + recipients > limit:
                     raise OverLimit(setting, limit)
 
     def take(self, user: str, recipients: int, now: float) -> None:

@@ -1,11 +1,12 @@
 """The relay's parts together: what starts, in which order, and how it ends."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from drain.errors import DrainError
+from drain.errors import DrainError, Unavailable
 from drain.log import Log
 from drain.notify import Notifier
 from drain.relay.dispatch import Dispatch
@@ -49,9 +50,10 @@ class Relay:
 
     def stop(self) -> None:
         """Ends within seconds; what was accepted is in the queue."""
-        self.listener.stop(_LISTENER_SECONDS)
-        self.outgoing.stop(_SENDING_SECONDS)
-        self.returns.stop(_RETURNING_SECONDS)
+        with contextlib.ExitStack() as each:  # all of them, whatever goes wrong with one
+            each.callback(self.returns.stop, _RETURNING_SECONDS)
+            each.callback(self.outgoing.stop, _SENDING_SECONDS)
+            each.callback(self.listener.stop, _LISTENER_SECONDS)
         self.log.info("relay", message="The relay stopped.")
 
 
@@ -92,11 +94,22 @@ class Runner:
                     told = str(error)
                     self.log.alert("relay", message=f"No outgoing mail is taken. {error}")
                 self.stop.wait(_TRY_AGAIN_SECONDS)
+            except Exception as error:  # noqa: BLE001  # a bug; the passes go on, and so shall this
+                self.log.alert("bug", message=f"A bug in drain: {type(error).__name__}: {error}")
+                self.stop.wait(_TRY_AGAIN_SECONDS)
 
     def _until_stopped(self, relay: Relay, beat_seconds: float, alive: Callable[[], None]) -> None:
         pruned_at = float("-inf")
         while not self.stop.wait(beat_seconds):
+            if not relay.listener.alive:
+                raise Unavailable("The relay's listener has ended; its log says why.", "It is started again.")
             alive()
             if not 0 <= relay.clock() - pruned_at < _DAY_SECONDS:
                 pruned_at = relay.clock()
-                relay.queue.prune(pruned_at)
+                self._prune(relay, pruned_at)
+
+    def _prune(self, relay: Relay, now: float) -> None:
+        try:
+            relay.queue.prune(now)
+        except Unavailable as error:
+            self.log.warning("relay", message=f"What ended long ago could not be forgotten. {error}")

@@ -1,9 +1,10 @@
 """The inbound injection as an upstream: DSNs go into the person's own mailbox, through the mail server at home."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from drain.errors import MailServerRefused, MailServerUnavailable
+from drain.errors import ConfigError, MailServerRefused, MailServerUnavailable
 from drain.inject import Reply, Session, SessionLost
 from drain.mail import on_the_wire
 from drain.routing import Router
@@ -26,13 +27,11 @@ class Returns:
 
     def send(self, shipment: Shipment) -> Mapping[str, Fate]:
         """One transaction for the one recipient; raises as `Upstream.send`."""
-        session = self._session()
-        try:
-            return for_all(shipment, self._transaction(session, shipment))
-        except SessionLost as error:
-            return for_all(shipment, Fate(Action.DELAYED, "4.4.2", f"smtp; {error}", unknown=error.after_dot))
-        finally:
-            session.close()
+        with _translated(), contextlib.closing(self.connect()) as session:
+            try:
+                return for_all(shipment, self._transaction(session, shipment))
+            except SessionLost as error:
+                return for_all(shipment, Fate(Action.DELAYED, "4.4.2", f"smtp; {error}", unknown=error.after_dot))
 
     def _transaction(self, session: Session, shipment: Shipment) -> Fate:
         wire = on_the_wire(shipment.raw)
@@ -57,17 +56,10 @@ class Returns:
             reply = session.final_reply()
         return _fate(reply)
 
-    def _session(self) -> Session:
-        try:
-            return self.connect()
-        except MailServerUnavailable as error:
-            raise UpstreamDown(str(error)) from error
-        except MailServerRefused as error:
-            raise UpstreamRefused(str(error)) from error
-
     def probe(self) -> str:
         """Logs in; raises as `Upstream.probe`."""
-        self._session().close()
+        with _translated():
+            self.connect().close()
         return "The mail server takes our login."
 
     def rest(self) -> None:
@@ -75,6 +67,17 @@ class Returns:
 
     def stop(self) -> None:
         """A DSN broken off is delivered again."""
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """What is wrong with the mail server at home is so for every report."""
+    try:
+        yield
+    except MailServerUnavailable as error:
+        raise UpstreamDown(str(error)) from error
+    except (MailServerRefused, ConfigError) as error:
+        raise UpstreamRefused(str(error)) from error
 
 
 def _fate(reply: Reply) -> Fate:

@@ -37,16 +37,16 @@ class MemoryDesk:
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, str, tuple[str, ...], bytes, str]] = []
-        self.senders: list[tuple[str, str, int | None]] = []
+        self.senders: list[tuple[str, str]] = []
         self.refused: dict[str, Exception] = {}
         self.hold: threading.Event | None = None
         self.holding = threading.Event()
 
-    def sender(self, user: str, address: str, size: int | None) -> None:
-        self.senders.append((user, address, size))
+    def sender(self, user: str, address: str) -> None:
+        self.senders.append((user, address))
         self._may(address)
 
-    def recipient(self, user: str, sender: str, address: str, already: int) -> None:
+    def recipient(self, address: str) -> None:
         self._may(address)
 
     def take(self, user: str, sender: str, recipients: Sequence[str], raw: bytes, *, protocol: str) -> str:
@@ -208,7 +208,7 @@ def test_a_mail_of_a_user_is_taken_byte_for_byte(relay: Relay) -> None:
         client.send(odd.replace(b"\r\n.", b"\r\n..") + b".\r\n")
         assert client.getreply() == (250, b"2.0.0 Ok: queued as ID1")
     assert relay.desk.mails == [("alice", "alice@example.org", ("bob@example.net",), odd, "ESMTPA")]
-    assert relay.desk.senders == [("alice", "alice@example.org", len(odd))]
+    assert relay.desk.senders == [("alice", "alice@example.org")]
     (event,) = relay.events("relay-accepted")
     assert (event["id"], event["user"], event["bytes"]) == ("ID1", "alice", len(odd))
 

@@ -102,7 +102,7 @@ def test_commands_behind_starttls_are_thrown_away(
             assert inside.say(b"MAIL FROM:<b@x.test>") == b"530 5.7.0 Authentication required"
             inside.say(b"AUTH PLAIN " + plain("correct horse"))
             assert inside.say(b"MAIL FROM:<b@x.test>").startswith(b"250")
-    assert [sender for _, sender, _ in relay.desk.senders] == ["b@x.test"]
+    assert [sender for _, sender in relay.desk.senders] == ["b@x.test"]
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit"])
@@ -167,7 +167,7 @@ def test_what_is_one_does(relay: Relay, path: str) -> None:
     with relay.raw() as raw:
         raw.log_in()
         assert raw.say(f"MAIL FROM:<{path}>".encode()).startswith(b"250")
-    assert relay.desk.senders == [("alice", path, None)]
+    assert relay.desk.senders == [("alice", path)]
 
 
 @given(st.text(max_size=60))
