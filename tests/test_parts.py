@@ -1,6 +1,7 @@
 """A mail taken apart and put together again is the same to a reader, or it was refused with a reason."""
 
 import re
+import time
 from collections import Counter
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -376,7 +377,7 @@ def test_what_would_be_changed_is_refused_with_the_reason(raw: bytes, why: str) 
 def test_what_breaks_pythons_parser_is_refused_too() -> None:
     with pytest.raises(Unsayable):
         taken(HEAD + b"Content-Type: text/plain; charset*\r\n\r\nx")
-    deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(1500))
+    deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(900))
     with pytest.raises(Unsayable, match="it cannot be read"):
         taken(HEAD + deep + b"\r\nhello")
 
@@ -572,3 +573,11 @@ def test_a_damaged_mail_is_taken_or_refused_and_nothing_else(data: st.DataObject
     damaged = raw[:start] + data.draw(st.binary(max_size=20)) + raw[end:]
     parts = _parts_or_none(damaged, *MANY)
     assert parts is None or parts.text.strip() or parts.html.strip()
+
+
+@pytest.mark.parametrize("body", [b"x\r\n" * 500_001, b"\r\n--b\r\n" * 1_001])
+def test_what_would_take_the_memory_of_the_machine_is_refused_before_it_is_taken_apart(body: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(Unsayable, match="more lines or parts"):
+        taken(HEAD + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + body)
+    assert time.process_time() - began < 1

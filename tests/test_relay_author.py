@@ -1,5 +1,6 @@
 """Who a mail is from: one reading, or none."""
 
+import base64
 import email.utils
 import time
 import unicodedata
@@ -14,7 +15,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from drain.header import LIMIT, Header
 from drain.relay import author
-from drain.relay.author import Mailbox, Unclear
+from drain.relay.author import Mailbox, Unclear, mailboxes_of, read
 
 
 def addresses(value: bytes) -> list[str]:
@@ -403,3 +404,22 @@ def test_an_address_that_is_taken_is_one_in_a_field_too(text: str) -> None:
     size = len(text.encode())
     assert author.mailboxes_of(text.encode()) == [Mailbox(text, 0, size)]
     assert author.mailboxes_of(b"<" + text.encode() + b">") == [Mailbox(text, 1, size + 1)]
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e"])
+def test_what_a_program_may_take_for_the_end_of_a_line_is_in_no_header(byte: bytes) -> None:
+    with pytest.raises(Unclear, match="no header field"):
+        read(Header(b"X-A: y" + byte + b"From: eve@evil.test\r\nFrom: alice@mine.test\r\n"))
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32", "cp1026", "utf-7", "hz-gb-2312", "unknown", ""])
+def test_a_name_in_letters_that_programs_read_differently_is_refused(charset: str) -> None:
+    encoded = base64.b64encode(b"a name").decode()
+    with pytest.raises(Unclear):
+        mailboxes_of(f" =?{charset}?b?{encoded}?= <alice@mine.test>".encode())
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "iso-8859-15", "windows-1252", "koi8-r", "gb18030", "big5"])
+def test_a_name_in_a_usual_charset_is_read(charset: str) -> None:
+    encoded = base64.b64encode(b"a name").decode()
+    assert mailboxes_of(f" =?{charset}?b?{encoded}?= <alice@mine.test>".encode())[0].address == "alice@mine.test"

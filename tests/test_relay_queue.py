@@ -1,14 +1,16 @@
 """The queue: what it remembers, over crashes and full disks."""
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from drain.errors import ConfigError, Unavailable
-from drain.relay.bodies import BodyLost
+from drain.errors import ConfigError, LedgerUnavailable, Unavailable
+from drain.relay.bodies import BodyLost, DiskFull
 from drain.relay.queue import Entry, Message, Parcel, Queue, State, new_id
 from drain.relay.rates import OverLimit
 from drain.upstreams import Action, Fate
@@ -292,3 +294,108 @@ def test_a_disk_that_refuses_to_sync_takes_nothing(
             put(queue)
     assert list((tmp_path / "relay" / "mails").iterdir()) == []
     assert queue.entries(*State) == []
+
+
+def test_whom_the_upstream_may_have_keeps_the_key_and_the_others_get_one_of_their_own(queue: Queue) -> None:
+    mail = put(queue, "later@x.test", "perhaps@x.test")
+    entry = leased(queue)
+    perhaps = Fate(Action.DELAYED, "4.4.2", "lost after the dot", unknown=True)
+    queue.settle(entry, {"later@x.test": DELAYED, "perhaps@x.test": perhaps}, NOW, None, NOW)
+    found = {one.recipients: one for one in queue.find(mail.id)}
+    assert found["perhaps@x.test",].id == entry.id
+    assert found["later@x.test",].id != entry.id
+    assert [found[to,].unknown for to in ("perhaps@x.test", "later@x.test")] == [1, 0]
+
+
+def test_what_is_committed_is_not_done_again_for_what_comes_after(
+    tmp_path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look whether a body is needed still comes behind the commit, and can fail."""
+    put(queue, "b@x.test")
+    entry = leased(queue)
+    report = Parcel(message(inbound=True, sender="", return_path=""), [("a@example.org",)], b"the report")
+    reading, looks = queue._db.reading, []
+
+    def fails_once_behind_the_commit() -> AbstractContextManager[sqlite3.Connection]:
+        if not queue._db.in_transaction:
+            looks.append(1)
+            if len(looks) == 2:  # the first is the one that begins the transaction
+                raise LedgerUnavailable("busy")
+        return reading()
+
+    monkeypatch.setattr(queue._db, "reading", fails_once_behind_the_commit)
+    queue.settle(entry, {"b@x.test": FAILED}, NOW, report, NOW)
+    assert len(looks) == 2
+    returned = leased(queue, inbound=True)
+    assert queue.body(returned) == b"the report"
+
+
+def test_only_what_is_being_sent_can_be_held_by_the_sender(queue: Queue) -> None:
+    mail = put(queue)
+    entry = leased(queue)
+    queue.give_back(entry, NOW, "down", NOW)
+    assert queue.change(entry, State.REMOVED, NOW)
+    queue.hold(entry, "late", NOW)
+    assert queue.find(mail.id)[0].state is State.REMOVED
+
+
+def test_mails_without_the_database_that_knows_of_them_are_not_deleted(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    put(first)
+    first.close()
+    for path in (tmp_path / "relay").glob("queue.db*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match=r"queue\.db is gone"):
+        opened(tmp_path)
+    assert len(list((tmp_path / "relay" / "mails").iterdir())) == 1
+
+
+def test_more_strange_mails_than_a_crash_can_leave_are_not_deleted(tmp_path: Path, queue: Queue) -> None:
+    folder = tmp_path / "relay" / "mails"
+    for _ in range(17):
+        (folder / new_id()).write_bytes(b"x")
+    with pytest.raises(ConfigError, match="knows nothing of 17 mails"):
+        queue.recover(NOW)
+    assert len(list(folder.iterdir())) == 17
+
+
+def test_only_who_takes_mail_makes_a_key(tmp_path: Path) -> None:
+    reader = Queue(tmp_path / "relay", tmp_path / "config" / "relay.key", make_key=False)
+    assert reader.entries(*State) == []
+    reader.close()
+    assert not (tmp_path / "config" / "relay.key").exists()
+
+
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_nothing_is_taken_that_the_next_start_could_not_read(tmp_path: Path, queue: Queue, change: str) -> None:
+    put(queue)
+    key = tmp_path / "config" / "relay.key"
+    if change == "gone":
+        key.unlink()
+    else:
+        key.write_bytes(b"A" * 43 + b"=\n")
+    with pytest.raises(Unavailable, match="is not the one any more"):
+        put(queue)
+    assert len(queue.entries(*State)) == 1
+
+
+def test_room_is_left_to_send_what_is_there(tmp_path: Path, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(queue)
+    entry = leased(queue)
+    real = os.statvfs(tmp_path)
+    nearly_full = os.statvfs_result((*real[:2], 10**7, *real[3:4], 15 * 2**20 // real.f_frsize, *real[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda path: nearly_full)
+    with pytest.raises(DiskFull):
+        put(queue)
+    report = Parcel(message(inbound=True, sender="", return_path=""), [("a@example.org",)], b"the report")
+    queue.settle(entry, {"b@x.test": FAILED}, NOW, report, NOW)
+    assert queue.body(leased(queue, inbound=True)) == b"the report"
+
+
+def test_a_clock_that_was_ahead_locks_nobody_out(tmp_path: Path) -> None:
+    queue = opened(tmp_path, per_minute=1)
+    with pytest.raises(OverLimit):
+        queue.accept(Parcel(message(), [("b@x.test", "c@x.test")], RAW), NOW)
+    queue.accept(Parcel(message(), [("b@x.test",)], RAW), NOW + 20 * 3600)
+    put(queue)
+    queue.close()

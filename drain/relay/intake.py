@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from drain.errors import Unavailable
+from drain.header import Header
 from drain.log import Log
 from drain.places import domain_key
 from drain.relay.bodies import DiskFull
@@ -83,6 +84,12 @@ class Intake:
             now=datetime.datetime.fromtimestamp(now, datetime.UTC),
         )
         authors = self.policy.authors(submission.header, own)
+        if not sender and envelope_sender and _is_automatic(submission.header):
+            # What made it up was told a false sender, perhaps: under our own name it would go to a stranger.
+            words = (
+                "A report without a sender is not sent as RELAY_FROM_FALLBACK; with <> in ALLOWED_FROM reports go out."
+            )
+            raise Refusal(550, "5.7.1", words)
         signed = submission.raw
         if self.signer is not None and len(authors) == 1:
             signed = self.signer.sign(signed, authors[0].rpartition("@")[2])
@@ -116,6 +123,14 @@ class Intake:
             raise Refusal(452, "4.3.0", "The mail cannot be kept just now; try again later.") from error
         self.news()
         return id_[:16]
+
+
+def _is_automatic(header: Header) -> bool:
+    """Whether a program made it up in answer to another mail (RFC 3834 5, RFC 3464)."""
+    kind = header.get("Content-Type").lower()
+    return header.get("Auto-Submitted").lower() not in ("", "no", "auto-generated") or kind.startswith(
+        "multipart/report"
+    )
 
 
 def _groups(recipients: Sequence[str], most: int) -> list[tuple[str, ...]]:

@@ -84,7 +84,7 @@ class Upstream(Protocol):
         """How large the message may be, as it came from the client."""
 
     def objection(self, shipment: Shipment) -> str:
-        """Why this upstream cannot carry it as it is, in words for its sender; "" if it can. Asks nobody."""
+        """Why this upstream cannot carry it as it is, in words for its sender; "" if it can. Asks nobody; `send` fails with the same."""
 
     def send(self, shipment: Shipment) -> Mapping[str, Fate]:
         """Hands it over; the fate of each recipient. Not knowing how it ended is `Action.DELAYED`.

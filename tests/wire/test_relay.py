@@ -2,8 +2,10 @@
 
 import base64
 import concurrent.futures
+import contextlib
 import email
 import smtplib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from drain.errors import ConfigError, LockHeld
-from drain.relay.queue import State
+from drain import config
+from drain.commands.relay import runner_for
+from drain.errors import ConfigError, LedgerUnavailable, LockHeld
+from drain.relay.listener import Listener
+from drain.relay.queue import Queue, State
 from tests.http_fake import FakeHttp, answer
 from tests.relay import ALICE, MAIL, RelayHouse, below_received, until
 from tests.smtp_fake import DROP, FakeSmtp
@@ -385,3 +390,104 @@ def test_eight_clients_at_once_lose_nothing(house: RelayHouse) -> None:
             list(clients.map(house.send, raws))
         until(lambda: len(house.smarthost.filed) == 60)
     assert sorted(below_received(mail.content) for mail in house.smarthost.filed) == sorted(raws)
+
+
+def test_a_report_without_a_sender_never_goes_out_under_the_fallbacks_name(house: RelayHouse) -> None:
+    """It is Postfix's bounce of a mail whose sender was a lie: it would go to a stranger."""
+    bounce = (
+        b"From: MAILER-DAEMON\r\nTo: stranger@elsewhere.test\r\nAuto-Submitted: auto-replied\r\n"
+        b"Content-Type: multipart/report; boundary=x\r\n\r\n--x--\r\n"
+    )
+    with house.running(RELAY_FROM_FALLBACK=ALICE):
+        with pytest.raises(smtplib.SMTPDataError, match="is not sent as RELAY_FROM_FALLBACK"):
+            house.send(bounce, sender="", to="stranger@elsewhere.test")
+        house.send(sender="")
+        until(lambda: house.states() == [State.RELAYED])
+    assert [mail.sender for mail in house.smarthost.filed] == [ALICE]
+
+
+def test_a_mail_server_at_home_that_forgets_our_login_is_waited_for_and_told(house: RelayHouse) -> None:
+    house.smarthost.takes_all = False
+    house.smtp.answer = lambda verb, argument: "530 5.7.0 log in" if verb == "MAIL" else None
+    with house.running():
+        house.send()
+        until(lambda: [event for event in house.events("relay") if event["level"] == "alert"])
+        assert house.events("bug") == []
+        with house.queue() as queue:
+            [report] = [entry for entry in queue.entries(*State) if entry.mail.inbound]
+    assert (report.state, report.unknown, report.attempts) == (State.WAITING, 0, 0)
+
+
+def test_a_queue_that_cannot_forget_just_now_goes_on_sending(
+    house: RelayHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Queue, now: float) -> int:
+        raise LedgerUnavailable("The database is locked.")
+
+    monkeypatch.setattr(Queue, "prune", busy)
+    monkeypatch.setattr("drain.relay.relay._BEAT_SECONDS", 0.1)
+    with running_beside(house):
+        until(lambda: "could not be forgotten" in str(house.events("relay")))
+        house.send()
+        until(lambda: len(house.smarthost.filed) == 1)
+
+
+def test_beside_the_passes_a_bug_ends_nothing_for_good(house: RelayHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [OSError("odd"), OSError("odd")]
+
+    def once_odd(self: Queue, now: float) -> int:
+        if failures:
+            raise failures.pop()
+        return 0
+
+    monkeypatch.setattr(Queue, "prune", once_odd)
+    monkeypatch.setattr("drain.relay.relay._BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("drain.relay.relay._TRY_AGAIN_SECONDS", 0.1)
+    with running_beside(house):
+        until(lambda: not failures)
+        until(lambda: len(house.events("bug")) == 2)
+        until(lambda: _takes(house))
+    assert len(house.smarthost.filed) >= 1
+
+
+def test_a_listener_that_ended_is_started_again(house: RelayHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drain.relay.relay._BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("drain.relay.relay._TRY_AGAIN_SECONDS", 0.1)
+    ended: list[Listener] = []
+    start = Listener.start
+
+    def start_and_end_once(self: Listener) -> None:
+        start(self)
+        if not ended:
+            ended.append(self)
+            assert self._stop is not None
+            self._stop(0.0)
+
+    monkeypatch.setattr(Listener, "start", start_and_end_once)
+    with running_beside(house):
+        until(lambda: "listener has ended" in str(house.events("relay")))
+        until(lambda: _takes(house))
+
+
+@contextlib.contextmanager
+def running_beside(house: RelayHouse) -> Iterator[None]:
+    """As `drain run` has it."""
+    loaded, _ = config.load(house.environ(), complete=False)
+    runner = runner_for(loaded, house.events.log, threading.Event())
+    thread = threading.Thread(target=runner.run_beside)
+    thread.start()
+    try:
+        until(lambda: "listens on port" in str(house.events("relay")))
+        yield
+    finally:
+        runner.stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def _takes(house: RelayHouse) -> bool:
+    try:
+        house.send()
+    except OSError:
+        return False
+    return True
