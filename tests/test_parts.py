@@ -378,7 +378,7 @@ def test_what_breaks_pythons_parser_is_refused_too() -> None:
     with pytest.raises(Unsayable):
         taken(HEAD + b"Content-Type: text/plain; charset*\r\n\r\nx")
     deep = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(900))
-    with pytest.raises(Unsayable, match="it cannot be read"):
+    with pytest.raises(Unsayable):
         taken(HEAD + deep + b"\r\nhello")
 
 
