@@ -2,15 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError as BotoConnectionError,
-    HTTPClientError,
-)
+from typing import TYPE_CHECKING
 
 from drain.errors import BucketRefused, BucketUnavailable
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 
 class NotFound(Exception):
@@ -36,6 +33,13 @@ _REFUSALS = {
 @contextlib.contextmanager
 def translated(what: str, *, listing: bool = False) -> Iterator[None]:
     """Turns boto3's failures into ours, each with a sentence."""
+    from botocore.exceptions import (  # noqa: PLC0415 (who asks has loaded it)
+        BotoCoreError,
+        ClientError,
+        ConnectionError as BotoConnectionError,
+        HTTPClientError,
+    )
+
     try:
         yield
     except ClientError as error:
@@ -49,7 +53,7 @@ def translated(what: str, *, listing: bool = False) -> Iterator[None]:
         raise BucketUnavailable(f"R2's answer could not be read while {what}: {error}.") from error
 
 
-def _from_answer(error: ClientError, what: str, *, listing: bool) -> Exception:
+def _from_answer(error: "ClientError", what: str, *, listing: bool) -> Exception:
     code = str(error.response.get("Error", {}).get("Code", ""))
     words = str(error.response.get("Error", {}).get("Message", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -260,3 +260,8 @@ def test_users_are_added_listed_and_removed(relay: RelayHouse) -> None:
     assert call("remove", "laptop").returncode == 66
     assert call("add", "bad name", given="a long enough one\n").returncode == 78
     assert call("add", "x", "--from", "nonsense", given="a long enough one\n").returncode == 65
+
+
+def test_the_relay_and_its_commands_load_nothing_of_the_buckets() -> None:
+    program = "import sys, drain.commands.relay; assert not {'boto3', 'botocore', 'dkim'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
