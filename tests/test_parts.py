@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from drain.setting import Secret
 from drain.upstreams import Action, Shipment
-from drain.upstreams.parts import Attachment, Mailbox, Parts, Unsayable, objection, parts_of, refused
+from drain.upstreams.parts import Attachment, Mailbox, Parts, Unsayable, parts_of
+from drain.upstreams.resend import Resend
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.eml"))
 SENDER, TO = "alice@example.org", "bob@example.net"
@@ -468,13 +470,13 @@ def test_a_mailbox_is_written_so_that_it_is_read_as_it_was(mailbox: Mailbox, wri
 
 
 def test_an_objection_says_why_and_where_the_mail_can_go() -> None:
-    words = objection(Unsayable("it has a second text"), "Resend", "smtp.resend.com")
-    assert "Resend builds each message anew" in words
-    assert "it has a second text" in words
-    assert "smtp.resend.com (RELAY_UPSTREAM=smtp)" in words
-    fate = refused(shipment(HEAD, TO, "x@y.test"), words)["x@y.test"]
-    assert (fate.action, fate.status) == (Action.FAILED, "5.6.3")
-    assert fate.diagnostic.startswith("x-drain; Resend")
+    one = shipment(HEAD + b"\r\nbody", TO, "x@y.test")
+    resend = Resend(Secret("key"))
+    words = resend.objection(one)
+    assert words.startswith("Resend builds each message anew")
+    assert "smtp.resend.com" in words
+    fate = resend.send(one)["x@y.test"]
+    assert (fate.action, fate.status, fate.diagnostic) == (Action.FAILED, "5.6.3", f"x-drain; {words}")
 
 
 def test_every_mail_of_the_corpus_is_complete_or_refused_with_a_reason() -> None:

@@ -37,7 +37,7 @@ from urllib.parse import unquote
 
 from drain.places import address as one_address, domain_key
 from drain.text import clean
-from drain.upstreams import Action, Fate, Shipment, for_all
+from drain.upstreams import Shipment
 
 # As it came: nothing is folded again.
 _AS_IT_IS: Any = policy.SMTP.clone(refold_source="none", max_line_length=None)
@@ -189,19 +189,6 @@ def parts_of(shipment: Shipment) -> Parts:
         calendar=body.calendar,
         attachments=body.attached,
     )
-
-
-def objection(error: Unsayable, provider: str, host: str) -> str:
-    """Why the mail is refused, in words for its sender; *host* is the provider's SMTP server, which takes any."""
-    return (
-        f"{provider} builds each message anew from its parts, which would change this one: {error}. "
-        f"As it is it can go to {host} (RELAY_UPSTREAM=smtp)."
-    )
-
-
-def refused(shipment: Shipment, words: str) -> dict[str, Fate]:
-    """What becomes of a shipment to which there is an `objection`: RFC 3463 5.6.3, conversion not supported."""
-    return for_all(shipment, Fate(Action.FAILED, "5.6.3", f"x-drain; {clean(words, 500)}"))
 
 
 class _Header:

@@ -16,7 +16,6 @@ Opens and links are not tracked; a server that is set to track opens does so all
 """
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -26,11 +25,11 @@ from drain.setting import Secret
 from drain.text import clean
 from drain.upstreams import Action, Fate, Shipment, for_all
 from drain.upstreams.api import Api, answered
-from drain.upstreams.parts import Attachment, Parts, Unsayable, objection, parts_of, refused
+from drain.upstreams.json_api import JsonApi
+from drain.upstreams.parts import Attachment, Parts, Unsayable
 
 URL = "https://api.postmarkapp.com"
 _SERVICE = Service("Postmark", "RELAY_API_URL", "RELAY_API_KEY")
-_SMTP = "smtp.postmarkapp.com"
 _TEXT_BYTES = 5_000_000
 _NOT_SAID = frozenset({"date"})
 # Error codes. The account, its server or stream, this machine's address: all mail alike.
@@ -41,41 +40,23 @@ _INACTIVE = 406
 _ADDRESSES = re.compile(r"inactive addresses: (.+?)(?:\.? Inactive |\.?\s*\Z)", re.DOTALL)
 
 
-class Postmark:
+class Postmark(JsonApi):
     """Sends by Postmark's API at *base_url*, with a server's token, to its *stream*."""
 
     name: ClassVar[str] = "postmark"
+    title: ClassVar[str] = "Postmark"
+    smtp: ClassVar[str] = "smtp.postmarkapp.com"
+    path: ClassVar[str] = "/email"
     most_recipients: ClassVar[int] = 50
     most_bytes: ClassVar[int] = 10_000_000
 
     def __init__(
         self, server_token: Secret, base_url: str = URL, stream: str = "outbound", seconds: float = 60.0
     ) -> None:
-        self._base = base_url.rstrip("/")
         self._stream = stream
-        self._api = Api(_SERVICE, {"X-Postmark-Server-Token": server_token.reveal()}, (server_token,), seconds)
-
-    def objection(self, shipment: Shipment) -> str:
-        """As `Upstream.objection`."""
-        try:
-            self._body(shipment)
-        except Unsayable as error:
-            return objection(error, "Postmark", _SMTP)
-        return ""
-
-    def send(self, shipment: Shipment) -> Mapping[str, Fate]:
-        """As `Upstream.send`: those that Postmark calls inactive fail, each for itself.
-
-        Raises:
-            UpstreamDown, UpstreamRefused: it concerns all mail.
-        """
-        try:
-            body = self._body(shipment)
-        except Unsayable as error:
-            return refused(shipment, objection(error, "Postmark", _SMTP))
-        url = f"{self._base}/email"
-        headers = {"Content-Type": "application/json"}
-        return self._api.send(shipment, url, body, headers, lambda response: self._judged(shipment, url, response))
+        super().__init__(
+            base_url, Api(_SERVICE, {"X-Postmark-Server-Token": server_token.reveal()}, (server_token,), seconds)
+        )
 
     def probe(self) -> str:
         """Asks for the server that the token is of.
@@ -90,21 +71,10 @@ class Postmark:
             raise self._api.down(response, url, "That is no answer of Postmark's: check RELAY_API_URL.")
         return f"Postmark takes the token, which is of the server {clean(server, 100)}."
 
-    def rest(self) -> None:
-        """Nothing is kept open."""
-
-    def stop(self) -> None:
-        """As `Upstream.stop`."""
-        self._api.stop()
-
-    def _body(self, shipment: Shipment) -> bytes:
-        parts = parts_of(shipment)
-        body = json.dumps({**_said(parts), "MessageStream": self._stream}, ensure_ascii=False).encode()
-        if len(body) > self.most_bytes:
-            raise Unsayable(f"it would have {len(body):,} bytes, and Postmark takes {self.most_bytes:,}")
+    def _said(self, parts: Parts) -> dict[str, Any]:
         if max(len(parts.text.encode()), len(parts.html.encode())) > _TEXT_BYTES:
             raise Unsayable(f"its text is larger than the {_TEXT_BYTES:,} bytes that Postmark takes")
-        return body
+        return {**_said(parts), "MessageStream": self._stream}
 
     def _judged(self, shipment: Shipment, url: str, response: Response) -> Mapping[str, Fate] | None:
         answer = answered(response) or {}

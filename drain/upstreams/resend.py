@@ -15,7 +15,6 @@ part that is shown where the text is and has no Content-ID.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,50 +23,30 @@ from drain.setting import Secret
 from drain.text import clean
 from drain.upstreams import Action, Fate, Shipment, for_all
 from drain.upstreams.api import Api, answered
-from drain.upstreams.parts import Parts, Unsayable, objection, parts_of, refused
+from drain.upstreams.json_api import JsonApi
+from drain.upstreams.parts import Parts, Unsayable
 
 URL = "https://api.resend.com"
 _SERVICE = Service("Resend", "RELAY_API_URL", "RELAY_API_KEY")
-_SMTP = "smtp.resend.com"
 _NOT_SAID = frozenset({"date"})
 # What is about the sender or the account's rules, and not about how the mail is written.
 _NOT_ALLOWED = frozenset({(403, "validation_error"), (422, "invalid_from_address"), (451, "security_error")})
 _QUOTAS = frozenset({"daily_quota_exceeded", "monthly_quota_exceeded"})
 
 
-class Resend:
+class Resend(JsonApi):
     """Sends by Resend's API at *base_url* with *api_key*; an answer may take *seconds*, beside the mail's own time."""
 
     name: ClassVar[str] = "resend"
+    title: ClassVar[str] = "Resend"
+    smtp: ClassVar[str] = "smtp.resend.com"
+    path: ClassVar[str] = "/emails"
     # Documented for `to`; whether cc and bcc count is not said, so that all together are no more.
     most_recipients: ClassVar[int] = 50
     most_bytes: ClassVar[int] = 40_000_000
 
     def __init__(self, api_key: Secret, base_url: str = URL, seconds: float = 60.0) -> None:
-        self._base = base_url.rstrip("/")
-        self._api = Api(_SERVICE, {"Authorization": f"Bearer {api_key.reveal()}"}, (api_key,), seconds)
-
-    def objection(self, shipment: Shipment) -> str:
-        """As `Upstream.objection`."""
-        try:
-            self._body(shipment)
-        except Unsayable as error:
-            return objection(error, "Resend", _SMTP)
-        return ""
-
-    def send(self, shipment: Shipment) -> Mapping[str, Fate]:
-        """As `Upstream.send`: all recipients have the same fate.
-
-        Raises:
-            UpstreamDown, UpstreamRefused: it concerns all mail.
-        """
-        try:
-            body = self._body(shipment)
-        except Unsayable as error:
-            return refused(shipment, objection(error, "Resend", _SMTP))
-        headers = {"Content-Type": "application/json", "Idempotency-Key": shipment.key}
-        url = f"{self._base}/emails"
-        return self._api.send(shipment, url, body, headers, lambda response: self._judged(shipment, url, response))
+        super().__init__(base_url, Api(_SERVICE, {"Authorization": f"Bearer {api_key.reveal()}"}, (api_key,), seconds))
 
     def probe(self) -> str:
         """Asks for the domains, which a key that may only send is refused by its name.
@@ -90,18 +69,11 @@ class Resend:
         ]
         return f"Resend takes the key; verified domains: {clean(', '.join(verified) or 'none', 200)}."
 
-    def rest(self) -> None:
-        """Nothing is kept open."""
+    def _headers(self, shipment: Shipment) -> Mapping[str, str]:
+        return {"Idempotency-Key": shipment.key}
 
-    def stop(self) -> None:
-        """As `Upstream.stop`."""
-        self._api.stop()
-
-    def _body(self, shipment: Shipment) -> bytes:
-        body = json.dumps(_said(parts_of(shipment)), ensure_ascii=False).encode()
-        if len(body) > self.most_bytes:
-            raise Unsayable(f"it would have {len(body):,} bytes, and Resend takes {self.most_bytes:,}")
-        return body
+    def _said(self, parts: Parts) -> dict[str, Any]:
+        return _said(parts)
 
     def _judged(self, shipment: Shipment, url: str, response: Response) -> Mapping[str, Fate] | None:
         answer = answered(response) or {}

@@ -15,7 +15,6 @@ or a text that is empty.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -24,47 +23,27 @@ from drain.setting import Secret
 from drain.text import clean
 from drain.upstreams import Action, Fate, Shipment, for_all
 from drain.upstreams.api import Api, answered, said as words_of
-from drain.upstreams.parts import Attachment, Mailbox, Parts, Unsayable, objection, parts_of, refused
+from drain.upstreams.json_api import JsonApi
+from drain.upstreams.parts import Attachment, Mailbox, Parts, Unsayable
 
 URL = "https://api.sendgrid.com"
 _SERVICE = Service("SendGrid", "RELAY_API_URL", "RELAY_API_KEY")
-_SMTP = "smtp.sendgrid.net"
 _RESERVED = frozenset({"x-sg-id", "x-sg-eid"})  # and those that `parts` leaves out or has fields for
 _OFF = {"enable": False}
 
 
-class SendGrid:
+class SendGrid(JsonApi):
     """Sends by SendGrid's API at *base_url* (``https://api.eu.sendgrid.com`` for a subuser in the EU)."""
 
     name: ClassVar[str] = "sendgrid"
+    title: ClassVar[str] = "SendGrid"
+    smtp: ClassVar[str] = "smtp.sendgrid.net"
+    path: ClassVar[str] = "/v3/mail/send"
     most_recipients: ClassVar[int] = 1000
     most_bytes: ClassVar[int] = 30_000_000
 
     def __init__(self, api_key: Secret, base_url: str = URL, seconds: float = 60.0) -> None:
-        self._base = base_url.rstrip("/")
-        self._api = Api(_SERVICE, {"Authorization": f"Bearer {api_key.reveal()}"}, (api_key,), seconds)
-
-    def objection(self, shipment: Shipment) -> str:
-        """As `Upstream.objection`."""
-        try:
-            self._body(shipment)
-        except Unsayable as error:
-            return objection(error, "SendGrid", _SMTP)
-        return ""
-
-    def send(self, shipment: Shipment) -> Mapping[str, Fate]:
-        """As `Upstream.send`: all recipients have the same fate.
-
-        Raises:
-            UpstreamDown, UpstreamRefused: it concerns all mail.
-        """
-        try:
-            body = self._body(shipment)
-        except Unsayable as error:
-            return refused(shipment, objection(error, "SendGrid", _SMTP))
-        url = f"{self._base}/v3/mail/send"
-        headers = {"Content-Type": "application/json"}
-        return self._api.send(shipment, url, body, headers, lambda response: self._judged(shipment, url, response))
+        super().__init__(base_url, Api(_SERVICE, {"Authorization": f"Bearer {api_key.reveal()}"}, (api_key,), seconds))
 
     def probe(self) -> str:
         """Asks what the key may do.
@@ -82,18 +61,8 @@ class SendGrid:
             raise self._api.refused(response, url, hint)
         return "SendGrid takes the key, which may send."
 
-    def rest(self) -> None:
-        """Nothing is kept open."""
-
-    def stop(self) -> None:
-        """As `Upstream.stop`."""
-        self._api.stop()
-
-    def _body(self, shipment: Shipment) -> bytes:
-        body = json.dumps(_said(parts_of(shipment)), ensure_ascii=False).encode()
-        if len(body) > self.most_bytes:
-            raise Unsayable(f"it would have {len(body):,} bytes, and SendGrid takes {self.most_bytes:,}")
-        return body
+    def _said(self, parts: Parts) -> dict[str, Any]:
+        return _said(parts)
 
     def _judged(self, shipment: Shipment, url: str, response: Response) -> Mapping[str, Fate] | None:
         if response.status == 202:
