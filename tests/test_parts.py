@@ -470,7 +470,7 @@ def test_a_mailbox_is_written_so_that_it_is_read_as_it_was(mailbox: Mailbox, wri
 
 
 def test_an_objection_says_why_and_where_the_mail_can_go() -> None:
-    one = shipment(HEAD + b"\r\nbody", TO, "x@y.test")
+    one = shipment(HEAD + b"\r\nbody", "x@y.test")  # not whom its To names
     resend = Resend(Secret("key"))
     words = resend.objection(one)
     assert words.startswith("Resend builds each message anew")
