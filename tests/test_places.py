@@ -91,7 +91,12 @@ def test_what_is_no_network_is_refused(value: str) -> None:
 
 
 def test_the_relays_secrets_are_shown_as_stars() -> None:
-    loaded = load(MAIL_DOMAIN="example.org", SMARTHOST_PASS="hunter2", RELAY_API_KEY="key-1", RELAY_API_URL="https://x.test/?token=abc")
+    loaded = load(
+        MAIL_DOMAIN="example.org",
+        SMARTHOST_PASS="hunter2",
+        RELAY_API_KEY="key-1",
+        RELAY_API_URL="https://x.test/?token=abc",
+    )
     assert config.shown(loaded)["SMARTHOST_PASS"] == "***"
     words = str(config.shown(loaded))
     assert not any(secret in words for secret in ("hunter2", "key-1", "abc"))
