@@ -88,7 +88,8 @@ The rooms
 =========
 
 Dependencies point downwards only:
-``cli → service → sweep → delivery → {filters, handover} → {bucket, ledger, …}``;
+``cli → service → sweep → delivery → {filters, handover} → {bucket, ledger, …}``, and
+for outgoing mail ``cli → outbound → relay → upstreams``;
 ``tests/test_house.py`` keeps it so. A part is handed its settings one by one, by
 `assembly`; none but that knows the whole configuration.
 

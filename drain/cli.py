@@ -19,7 +19,7 @@ exit codes:
   0   done (what cannot be delivered is in quarantine), nothing to do, or another drain is at work
   64  wrong use of a command; 65: what it was given holds no mail; 66: it is not there
   70  a bug in drain
-  75  something waits for another try: R2 or the mail server is away, or mail was deferred
+  75  something waits for another try: R2, the mail server or a port is away, or mail was deferred
   77  R2 or the mail server refused the credentials
   78  the configuration is wrong, or a key is missing
 """
@@ -87,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     _add(ledger_commands, "rebuild", "ledger.rebuild", "read a lost ledger back from processed/")
     words = "forget mails delivered longer than LEDGER_RETENTION_DAYS ago"
     _add(ledger_commands, "prune", "ledger.prune", words)
-    _add_relay(_with_json(add("relay", "relay.run", "take outgoing mail on loopback and hand it to the smarthost")))
+    _add_relay(
+        _with_json(
+            add("relay", "relay.run", "take outgoing mail on loopback and hand it to the smarthost, until SIGTERM")
+        )
+    )
     add("demo", "demo.demo", "show the main job with embedded servers; needs no account and no settings")
     return parser
 
@@ -121,14 +125,19 @@ def _add_filter(command: argparse.ArgumentParser) -> None:
 
 
 def _add_relay(relay: argparse.ArgumentParser) -> None:
-    parts = relay.add_subparsers(title="commands", metavar="user|queue|suppressed")
+    parts = relay.add_subparsers(title="commands", metavar="[user|queue|suppressed]")
     user = _add(parts, "user", "relay.run", "who may log in to send mail")
     commands = user.add_subparsers(title="commands", metavar="add|remove|list", required=True)
-    add = _add(commands, "add", "relay_user.add", "a user, or another password; asks for it, or reads standard input")
+    add = _add(
+        commands,
+        "add",
+        "relay_user.add",
+        "add a user, or give it another password; asks for it, or reads standard input",
+    )
     add.add_argument("name", metavar="NAME")
     words = "may send as this only: an address, or @domain; several with commas"
     add.add_argument("--from", metavar="ADDRESS", dest="senders", default="", help=words)
-    _add(commands, "remove", "relay_user.remove", "a user").add_argument("name", metavar="NAME")
+    _add(commands, "remove", "relay_user.remove", "let a user log in no more").add_argument("name", metavar="NAME")
     _with_json(_add(commands, "list", "relay_user.list_", "the users, and who they may send as"))
     queue = _add(parts, "queue", "relay.run", "what waits to be sent, and what became of the rest")
     commands = queue.add_subparsers(title="commands", metavar="list|show|retry|remove|hold", required=True)

@@ -174,8 +174,6 @@ def _check_together(config: Config) -> None:
             "The catch-all has to be a mailbox of your own.",
         )
     check_filters(config)
-    if config.relay_enabled:
-        check_relay(config)
     if config.inject_tls == "none" and not is_loopback(config.inject_host):
         raise ConfigError(
             f"INJECT_TLS=none is for loopback only, and INJECT_HOST is {clean(config.inject_host)!r}.",
@@ -226,7 +224,7 @@ def check_relay(config: Config) -> None:
             raise ConfigError(f"RELAY_UPSTREAM is {config.relay_upstream}, and {name} is not set.")
     unset = [name for name in _DKIM if not getattr(config, name.lower())]
     if 0 < len(unset) < len(_DKIM):
-        raise ConfigError(f"{' and '.join(unset)} is not set.", f"Signing wants {', '.join(_DKIM)}, or none of them.")
+        raise ConfigError(f"Not set: {', '.join(unset)}.", f"Signing wants {', '.join(_DKIM)}, or none of them.")
     if config.relay_from_fallback and not matches(config.relay_from_fallback, config.allowed_from):
         raise ConfigError("RELAY_FROM_FALLBACK is not in ALLOWED_FROM.", "Its mail would be refused.")
     if config.relay_upstream == "smtp":
@@ -247,6 +245,12 @@ def _check_listener(config: Config) -> None:
 
 
 def _check_smarthost(config: Config) -> None:
+    if bool(config.smarthost_user) != bool(config.smarthost_pass):
+        raise ConfigError(
+            "SMARTHOST_USER and SMARTHOST_PASS go together.", "A smarthost that wants no login has neither."
+        )
+    if config.smarthost_tls_ca_file and not Path(config.smarthost_tls_ca_file).is_file():
+        raise ConfigError(f"SMARTHOST_TLS_CA_FILE {config.smarthost_tls_ca_file} is not there.")
     for host, port in config.smarthosts:
         if config.smarthost_tls == "none" and not is_loopback(host):
             raise ConfigError(

@@ -79,6 +79,15 @@ class Reply:
         return clean(f"{self.code} {self.text}")
 
 
+def _hint(error: Exception, server: Server) -> str:
+    """What a person can do where there is no connection, or no TLS."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"Is {server.settings}_HOST the name in its certificate, and {server.settings}_TLS_CA_FILE right?"
+    if isinstance(error, ssl.SSLError | smtplib.SMTPServerDisconnected):
+        return f"Does {server.settings}_TLS fit the port? Most often 587 wants starttls, and 465 implicit."
+    return f"Is it running, and are {server.settings}_HOST and {server.settings}_PORT right?"
+
+
 class SessionLost(DrainError):
     """The connection broke.
 
@@ -115,7 +124,7 @@ class Session:
         except (OSError, smtplib.SMTPException) as error:
             raise MailServerUnavailable(
                 f"The {server} cannot be used: {clean(str(error))}.",
-                f"Is it running, and are {server.settings}_HOST and {server.settings}_PORT right?",
+                _hint(error, server),
             ) from error
         try:
             # Commands are small and wait for their replies: Nagle's algorithm would add 40 ms to a mail.

@@ -129,7 +129,7 @@ def read_rsa(path: Path) -> "RSAPrivateKey":
 
     key = _read(path)
     if not isinstance(key, RSAPrivateKey):
-        raise ConfigError(f"The key in {path} is not an RSA key, as Mailbridge's is.")
+        raise ConfigError(f"The key in {path} is not an RSA key.")
     return key
 
 

@@ -137,9 +137,7 @@ def log_in(smtp: smtplib.SMTP, server: Server) -> None:
     except smtplib.SMTPNotSupportedError as error:
         raise MailServerRefused(
             f"The {server} offers no login.",
-            "drain wants AUTH even on loopback: turn it on for this port."
-            if server.settings == "INJECT"
-            else "Is its port right? One that wants no login has SMARTHOST_USER empty.",
+            _no_login_hint(smtp, server),
         ) from error
     except smtplib.SMTPAuthenticationError as error:
         words = clean(f"{error.smtp_code} {_decoded(error.smtp_error)}")
@@ -151,6 +149,14 @@ def log_in(smtp: smtplib.SMTP, server: Server) -> None:
         ) from error
     except (OSError, smtplib.SMTPException) as error:
         raise MailServerUnavailable(f"The {server} broke off at AUTH: {clean(str(error))}.") from error
+
+
+def _no_login_hint(smtp: smtplib.SMTP, server: Server) -> str:
+    if server.settings == "INJECT":
+        return "drain wants AUTH even on loopback: turn it on for this port."
+    if smtp.has_extn("starttls") and server.tls == "none":
+        return "It offers STARTTLS, and perhaps a login after it: set SMARTHOST_TLS=starttls."
+    return "Is its port right? One that wants no login has SMARTHOST_USER and SMARTHOST_PASS empty."
 
 
 def _decoded(words: bytes | str) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from drain import assembly, lock
+from drain.errors import ConfigError
 from drain.inject import Session
 from drain.log import Log
 from drain.relay import dsn
@@ -56,7 +57,7 @@ def upstream(config: Config) -> Upstream:  # one import a branch: each costs tim
     if name == "mailgun":
         from drain.upstreams.mailgun import Mailgun  # noqa: PLC0415 (as above)
 
-        return Mailgun(config.mailgun_base_url, config.mailgun_domain, key)
+        return Mailgun(url or config.mailgun_base_url, config.mailgun_domain, key)
     if name == "postmark":
         from drain.upstreams.postmark import URL, Postmark  # noqa: PLC0415 (as above)
 
@@ -163,7 +164,20 @@ def relay(
             memory_budget=config.memory_budget,
             log=log,
         )
-        yield Relay(opened, listener, outgoing, returns, log, clock)
+        yield Relay(opened, listener, outgoing, returns, log, clock, _words(config, users, log))
+
+
+def _words(config: Config, users: Users, log: Log) -> str:
+    """Where mail goes and how many may log in, behind "listens"; nobody at all is told."""
+    try:
+        number = len(users.names())
+        if not number:
+            log.warning("relay", message="Nobody can log in to the relay. `drain relay user add NAME` adds a user.")
+    except ConfigError as error:
+        number = 0
+        log.alert("relay", message=str(error))
+    places = ", ".join(f"{host}:{port}" for host, port in config.smarthosts) if config.relay_upstream == "smtp" else ""
+    return f" of {config.relay_host}, {number} user{'s' * (number != 1)}, to {places or config.relay_upstream}"
 
 
 def _report(queue: Queue, hostname: str, entry: Entry, fates: Mapping[str, Fate], now: float) -> Parcel | None:

@@ -35,12 +35,16 @@ _TICK_SECONDS = 0.5
 
 @dataclass
 class Service:
-    """Runs passes and listens to signals. Make it on the main thread."""
+    """Runs passes and listens to signals. Make it on the main thread.
+
+    ``gives_up``: whether `run` ends where the first pass is refused.
+    """
 
     sweep: Sweep
     log: Log
     notifier: Notifier
     poll_interval_seconds: float
+    gives_up: bool = True
     _wake: threading.Event = field(default_factory=threading.Event)
     _last_step_at: float = field(default_factory=time.monotonic)
     _failures: int = 0
@@ -61,7 +65,7 @@ class Service:
         self.notifier.ready("Looking into the bucket")
         self.log.info("run", message="drain runs; the first look into the bucket comes now.")
         summary = self._pass()
-        if isinstance(summary.error, (Refused, ConfigError)):
+        if self.gives_up and isinstance(summary.error, (Refused, ConfigError)):
             return summary
         while not self.sweep.stop.is_set():
             self._wait(self._delay_seconds(summary))

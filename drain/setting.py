@@ -97,6 +97,11 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def port_or_none(value: str) -> int:
+    """A port, or 0 for none."""
+    return whole(1, 65535)(value) if value else 0
+
+
 def seconds(least: float) -> Callable[[str], float]:
     """Seconds, with fractions; at most a year."""
 
@@ -166,7 +171,7 @@ def choice(*words: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         word = value.strip().lower()
         if word not in words:
-            raise ValueError("one of " + ", ".join(words))
+            raise ValueError("one of " + ", ".join(filter(None, words)))
         return word
 
     return parse

@@ -33,6 +33,7 @@ from drain.setting import (
     number,
     path,
     paths,
+    port_or_none,
     prefix,
     seconds,
     setting,
@@ -213,7 +214,7 @@ class Config:
 
     # the relay: listening
     relay_enabled: bool = setting(
-        yes_no, "`drain run` also takes outgoing mail, as `drain relay` does alone.", default="false"
+        yes_no, "`drain run` takes outgoing mail too; `drain relay` does so in any case.", default="false"
     )
     relay_host: str = setting(host, "Address that it listens on.", default="127.0.0.1")
     relay_port: int = setting(whole(1, 65535), "Port that it listens on.", default="2525")
@@ -225,8 +226,8 @@ class Config:
     )
     relay_tls: str = setting(
         choice("starttls", "implicit"),
-        "With RELAY_TLS_CERT_FILE: STARTTLS is offered, or TLS is spoken from the first byte. Beyond loopback nothing "
-        "goes without.",
+        "With RELAY_TLS_CERT_FILE: `starttls` is offered, or with `implicit` TLS is spoken from the first byte. Beyond "
+        "loopback nothing goes without.",
         default="starttls",
     )
     relay_tls_cert_file: str = setting(text, "Certificate with its chain, PEM.")
@@ -250,7 +251,7 @@ class Config:
         address_patterns, "Mail never goes to these, written in the same way."
     )
     rate_limit_per_minute: int = setting(
-        whole(0, 10**6), "Recipients a minute for each user; 0: no limit.", default="60"
+        whole(0, 10**6), "Recipients a minute for each user; 0: no limit.", default="100"
     )
     rate_limit_per_day: int = setting(whole(0, 10**8), "Recipients a day for each user; 0: no limit.", default="1000")
 
@@ -270,9 +271,7 @@ class Config:
     smarthost_host: tuple[str, ...] = setting(
         servers, "Host of the smarthost, or several in order, each with its port or without, with commas."
     )
-    smarthost_port: int = setting(
-        whole(0, 65535), "Its port. Default: 587, or 465 where SMARTHOST_TLS is `implicit`.", default="0"
-    )
+    smarthost_port: int = setting(port_or_none, "Its port. Default: 587, or 465 where SMARTHOST_TLS is `implicit`.")
     smarthost_user: str = setting(text, "User name to log in with.")
     smarthost_pass: Secret = setting(Secret, "Password to log in with.", secret=True)
     smarthost_tls: str = setting(
@@ -336,7 +335,9 @@ class Config:
         if self.inject_rcpt.strip().lower() == "none":
             return ""
         address = self.inject_rcpt or "inbox"
-        return address if "@" in address else f"{address}@{self.mail_domain[0]}"
+        if "@" in address or not self.mail_domain:
+            return address
+        return f"{address}@{self.mail_domain[0]}"
 
     @property
     def spam_mailbox(self) -> str:
@@ -345,7 +346,7 @@ class Config:
             return ""
         if self.spam_rcpt.lower() == "+junk":
             return "+junk"
-        if "@" in self.spam_rcpt:
+        if "@" in self.spam_rcpt or not self.mail_domain:
             return self.spam_rcpt
         return f"{self.spam_rcpt}@{self.mail_domain[0]}"
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import smtplib
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from drain.relay.queue import Queue, State
 from drain.relay.relay import Relay
 from drain.relay.users import Users
 from tests.smtp_fake import FakeSmtp
-from tests.support import DOMAIN, Events
+from tests.support import DOMAIN, Events, free_port
 
 PASSWORD = "correct horse"
 ALICE = f"alice@{DOMAIN}"
@@ -26,13 +25,6 @@ MAIL = (
     b"\r\n"
     b"line\r\n.\r\n..two dots\r\n"
 )
-
-
-def free_port() -> int:
-    """One that nothing listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-    return port
 
 
 class RelayHouse:

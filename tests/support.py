@@ -3,6 +3,8 @@
 import datetime
 import io
 import json
+import random
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,18 @@ def environment(s3: Any, smtp: Any, state_dir: Path, **more: str) -> dict[str, s
         "DRAIN_ENV_FILE": "/dev/null",
         **more,
     }
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no connection going out is given meanwhile."""
+    while True:
+        # Below where Linux takes the ports of clients from (ip_local_port_range).
+        port = random.randrange(12_000, 32_000)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 class Events:

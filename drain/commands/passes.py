@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Passes for ever."""
     config, log = begin(arguments, environ)
     service = assembly.service(config, log, environ)
+    # A bucket that refuses us is no reason to send nothing.
+    service.gives_up = not config.relay_enabled
     with _relay_beside(config, log, service.sweep.stop):
         summary = service.run()
     return os.EX_OK if summary.stopped else exit_code(summary)

@@ -17,12 +17,13 @@ from drain.commands.common import ask_to_delete, begin, tell
 from drain.errors import LockHeld, NoInput, Unusable
 from drain.log import Log
 from drain.notify import Notifier
+from drain.places import is_loopback
 from drain.relay.queue import OPEN, Entry, Queue, State
 from drain.relay.relay import Runner
 from drain.settings import Config
 from drain.text import clean
 
-_BECAME = {State.WAITING: "is tried now", State.HELD: "held", State.REMOVED: "removed"}
+_BECAME = {State.WAITING: "is due now", State.HELD: "held", State.REMOVED: "removed"}
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -33,8 +34,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         runner.stop.set()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGUSR1, lambda _signal, _frame: runner.look())
     try:
         runner.run(Notifier(environ))
     except LockHeld as error:
@@ -51,6 +53,16 @@ def runner_for(config: Config, log: Log, stop: threading.Event) -> Runner:
     configuration.check_relay(config)
     if not config.allowed_from:
         log.warning("configuration", message="ALLOWED_FROM is empty: the relay sends nothing.")
+    if (
+        config.relay_upstream == "smtp"
+        and not config.smarthost_user
+        and not all(map(is_loopback, dict(config.smarthosts)))
+    ):
+        message = "SMARTHOST_USER is not set. Most smarthosts refuse mail for good from who does not log in."
+        log.warning("configuration", message=message)
+    if config.dkim_domain and config.relay_upstream in ("postmark", "resend", "sendgrid"):
+        message = f"DKIM_DOMAIN is of no use with RELAY_UPSTREAM={config.relay_upstream}, which signs by itself."
+        log.warning("configuration", message=message)
     made = partial(outbound.relay, config, log, step=lambda step, name: log.debug("step", step=step.value, of=name))
     return Runner(made, log, stop)
 
@@ -138,7 +150,9 @@ def _change(arguments: argparse.Namespace, environ: Mapping[str, str], to: State
             else:
                 now = queue.entry(entry.id)
                 words = (
-                    "it is being sent just now" if now.state is State.SENDING else f"it was {now.state.value} before"
+                    "it is being sent, or was when the relay ended"
+                    if now.state is State.SENDING
+                    else f"it was {now.state.value} before"
                 )
                 tell(arguments, {"id": entry.id[: show.SHORT], "state": "left as it is", "words": words}, sys.stderr)
                 worst = Unusable.exit_code

@@ -11,6 +11,7 @@ from drain import config as configuration
 from drain.errors import NoInput, Unusable
 from drain.places import address_patterns
 from drain.relay.users import LONGEST_PASSWORD, Users
+from drain.text import clean
 
 # Guessing goes through `drain.relay.guard`, slowly; twelve random characters are out of reach.
 _SHORT = 12
@@ -22,7 +23,7 @@ def add(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     try:
         senders = address_patterns(arguments.senders)
     except ValueError as error:
-        raise Unusable(f"{arguments.senders} are no senders.", f"Give {error}.") from None
+        raise Unusable(f"{clean(arguments.senders)!r} names no senders.", f"Give {error}.") from None
     password = _password()
     if len(password) < _SHORT:
         raise Unusable(f"A password of fewer than {_SHORT} characters can be guessed in time.", "Make it longer.")

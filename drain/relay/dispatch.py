@@ -153,7 +153,7 @@ class Dispatch:
         except BodyLost as error:
             words = str(error)
             self._noted(lambda: self.queue.hold(entry, words, self.clock()))
-            self._alert(entry, f"{words} It is held; `drain relay queue` shows it.")
+            self._alert(entry, f"{words} It is held until `drain relay queue retry`.")
             return
         shipment = Shipment(f"drain-{entry.id}", entry.mail.sender, entry.recipients, raw)
         try:
@@ -163,11 +163,15 @@ class Dispatch:
             return
         except Exception as error:  # noqa: BLE001  # a bug, and perhaps this mail's: the others must not wait for it
             self._bug(error)
-            fates = for_all(shipment, Fate(Action.DELAYED, "4.3.0", "drain has a bug here; see its log", unknown=True))
+            fate = Fate(Action.DELAYED, "4.3.0", "drain has a bug here; see its log", unknown=True)
+            self._settle(entry, for_all(shipment, fate))
+            return
         self.step(Step.ANSWERED, entry.id)
         self._blame_others(entry)
         if self.gate.open():
-            self.log.notice("relay", message=f"The upstream {self.upstream.name} can be reached again.")
+            self.log.notice(
+                "relay", message="Reports can be filed again." if self.inbound else "Outgoing mail can be sent again."
+            )
             self.wake()
         silent = Fate(Action.DELAYED, "4.0.0", "the upstream said nothing about this recipient")
         self._settle(entry, {address: fates.get(address, silent) for address in entry.recipients})
@@ -218,7 +222,7 @@ class Dispatch:
                 self._alert(entry, f"A report of a failed mail cannot be filed: {failed.diagnostic}. It is held.")
                 return
         elif now - entry.mail.received_at > self.lifetime_seconds and (down or entry.attempts >= _FEWEST_ATTEMPTS):
-            last, fates = fates, {address: _given_up(fate) for address, fate in fates.items()}
+            fates = {address: _given_up(fate) for address, fate in fates.items()}
         failures = {address: last[address] for address, fate in fates.items() if fate.action is Action.FAILED}
         report = self.dsn(entry, failures, now) if failures else None
         next_attempt_at = now + backoff.seconds(entry.attempts, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
@@ -252,6 +256,7 @@ class Dispatch:
             "dsn" if self.inbound else "relay",
             state=fate.action.value,
             id=entry.id[:16],
+            mail=entry.mail.id[:16] if entry.mail.id != entry.id else None,
             to=address,
             status=fate.status,
             reply=fate.diagnostic,

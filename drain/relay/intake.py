@@ -47,7 +47,7 @@ class Intake:
         try:
             self.queue.rates.check(user, 1, self.clock())
         except OverLimit as error:
-            raise _over(user, error) from error
+            raise _over(user, error, 1) from error
 
     def recipient(self, address: str) -> None:
         """At RCPT: may mail go to *address*?
@@ -114,7 +114,7 @@ class Intake:
         try:
             self.queue.accept(Parcel(message, groups, signed), now)
         except OverLimit as error:
-            raise _over(user, error) from error
+            raise _over(user, error, sum(map(len, groups))) from error
         except DiskFull as error:
             self.log.alert("relay", message=f"Outgoing mail cannot be taken. {error}")
             raise Refusal(452, "4.3.1", "There is no room on the disk for this mail; try again later.") from error
@@ -144,7 +144,12 @@ def _once(address: str) -> str:
     return f"{local}@{domain_key(domain)}"
 
 
-def _over(user: str, error: OverLimit) -> Refusal:
+def _over(user: str, error: OverLimit, recipients: int) -> Refusal:
+    if recipients > error.number:
+        words = (
+            f"The mail has {recipients} recipients, and {error.setting} is {error.number}: send it to fewer at once."
+        )
+        return Refusal(550, "5.5.3", words)
     span = "minute" if error.setting == "RATE_LIMIT_PER_MINUTE" else "day"
     words = f"{user} may send to {error.number} recipients a {span} ({error.setting}); try again later."
     return Refusal(451, "4.7.1", words)

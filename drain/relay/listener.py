@@ -484,6 +484,10 @@ class _Client(SMTP):
 
     async def handle_exception(self, error: Exception) -> str:
         """The library would show the client the exception. A `Refusal` is meant for it."""
+        if isinstance(error, TLSSetupException):
+            message = f"{self.address} ended the TLS handshake: perhaps it does not trust RELAY_TLS_CERT_FILE."
+            self._house.log.notice("relay", peer=self.address, message=message)
+            return "454 4.7.0 There was no TLS handshake"
         return _reply(error) if isinstance(error, Refusal) else self._house.broken(error)
 
     # commands

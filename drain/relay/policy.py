@@ -95,7 +95,8 @@ class Policy:
         shown = f"<{author.shown(address)}>"
         if not self.fallback:
             what = f"{shown} has no domain that is known outside this machine" if address else f"{shown} is empty"
-            words = f"The sender {what}. Send with a full address, or set RELAY_FROM_FALLBACK."
+            also = "" if address else ", or put <> into ALLOWED_FROM for reports"
+            words = f"The sender {what}. Send with a full address, or set RELAY_FROM_FALLBACK{also}."
             raise Refusal(550, "5.7.1", words)
         if not self._may(self.fallback, own):
             raise self._not_allowed(f"RELAY_FROM_FALLBACK, for the sender {shown},", self.fallback, own)

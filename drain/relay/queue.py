@@ -160,18 +160,17 @@ class Queue:
         with self._db.writing() as db:
             values = [getattr(parcel.message, name) for name in Message.__dataclass_fields__]
             db.execute(f"INSERT INTO mail VALUES ({', '.join('?' * len(values))})", values)
-            for group in parcel.groups:
-                self._new_entry(parcel.message, group, now)
+            for number, group in enumerate(parcel.groups):
+                # The first has the mail's own id, which the client was told.
+                self._new_entry(parcel.message, group, now, new_id() if number else parcel.message.id)
 
-    def _new_entry(self, message: Message, recipients: Iterable[str], now: float) -> str:
-        entry = new_id()
+    def _new_entry(self, message: Message, recipients: Iterable[str], now: float, entry: str) -> None:
         with self._db.writing() as db:
             db.execute(
                 "INSERT INTO entry (id, mail, inbound, state, recipients, next_attempt_at, updated_at)"
                 " VALUES (?, ?, ?, 'waiting', ?, ?, ?)",
                 (entry, message.id, message.inbound, json.dumps(list(recipients)), now, now),
             )
-        return entry
 
     # -- out --
 
@@ -295,7 +294,8 @@ class Queue:
             with self._db.writing():
                 self._update(entry.id, groups[first], fates[groups[first][0]], next_attempt_at, now)
                 for other in others:
-                    new = self._new_entry(entry.mail, groups[other], now)
+                    new = new_id()
+                    self._new_entry(entry.mail, groups[other], now, new)
                     self._update(new, groups[other], fates[groups[other][0]], next_attempt_at, now)
                 for address, fate in fates.items():
                     if fate.action is Action.FAILED and fate.bad_address:

@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drain.errors import DrainError, Unavailable
 from drain.log import Log
@@ -24,7 +24,7 @@ _DAY_SECONDS = 86400.0
 
 @dataclass(frozen=True)
 class Relay:
-    """Everything that runs; the queue is in nobody else's hand."""
+    """Everything that runs; the queue is in nobody else's hand. ``words`` say where mail goes, and of whom."""
 
     queue: Queue
     listener: Listener
@@ -32,6 +32,7 @@ class Relay:
     returns: Dispatch
     log: Log
     clock: Callable[[], float]
+    words: str = ""
 
     def start(self) -> None:
         """Begins to listen, then to send.
@@ -41,12 +42,12 @@ class Relay:
         """
         interrupted = self.queue.recover(self.clock())
         if interrupted:
-            words = f"{len(interrupted)} mails were being sent when drain ended; they are sent again."
+            words = f"Being sent when drain ended, and sent again now: {len(interrupted)}."
             self.log.notice("relay", message=words)
         self.listener.start()
         self.outgoing.start()
         self.returns.start()
-        self.log.info("relay", message=f"The relay listens on port {self.listener.port}.")
+        self.log.info("relay", message=f"The relay listens on port {self.listener.port}{self.words}.")
 
     def stop(self) -> None:
         """Ends within seconds; what was accepted is in the queue."""
@@ -64,6 +65,13 @@ class Runner:
     made: Callable[[], AbstractContextManager[Relay]]
     log: Log
     stop: threading.Event
+    _running: list[Relay] = field(default_factory=list)
+
+    def look(self) -> None:
+        """What is due goes now."""
+        for relay in self._running:
+            relay.outgoing.wake()
+            relay.returns.wake()
 
     def run(self, notifier: Notifier) -> None:
         """Alone in its process: what goes wrong at the start is raised, as `made` and `Relay.start` raise it."""
@@ -100,6 +108,7 @@ class Runner:
 
     def _until_stopped(self, relay: Relay, beat_seconds: float, alive: Callable[[], None]) -> None:
         pruned_at = float("-inf")
+        self._running[:] = [relay]
         while not self.stop.wait(beat_seconds):
             if not relay.listener.alive:
                 raise Unavailable("The relay's listener has ended; its log says why.", "It is started again.")

@@ -16,6 +16,7 @@ import pytest
 
 from drain import cli
 from drain.relay.queue import State
+from drain.relay.users import Users
 from tests.relay import ALICE, MAIL, PASSWORD, RelayHouse, below_received, until
 from tests.smtp_fake import DROP, FakeSmtp
 from tests.support import House
@@ -265,3 +266,48 @@ def test_users_are_added_listed_and_removed(relay: RelayHouse) -> None:
 def test_the_relay_and_its_commands_load_nothing_of_the_buckets() -> None:
     program = "import sys, drain.commands.relay; assert not {'boto3', 'botocore', 'dkim'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_who_only_sends_sees_the_configuration_and_then_what_is_missing(relay: RelayHouse) -> None:
+    def call(**settings: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "drain", "config"],
+            env={**os.environ, **relay.environ(**settings)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    whole = call()
+    assert whole.returncode == 0
+    assert "RELAY_UPSTREAM=smtp" in whole.stdout
+    assert relay.smarthost.password not in whole.stdout
+    lacking = call(SMARTHOST_HOST="")
+    assert lacking.returncode == 78
+    assert "RELAY_UPSTREAM=smtp" in lacking.stdout
+    assert "SMARTHOST_HOST is not set" in lacking.stderr
+
+
+def test_a_bucket_that_refuses_us_is_no_reason_to_send_nothing(house: House, relay: RelayHouse) -> None:
+    environ = {**relay.environ(), **house.environ(RELAY_ENABLED="true", R2_SECRET_ACCESS_KEY="wrong")}
+    with running(environ, "run") as process:
+        until(lambda: listens(relay.port))
+        time.sleep(1)
+        Users(house.state_dir / "relay-users").add("phone", PASSWORD.encode(), ())
+        relay.send()
+        until(lambda: len(relay.smarthost.filed) == 1)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_other_ways_to_end_it_end_it_in_order(relay: RelayHouse, number: signal.Signals) -> None:
+    with running(relay.environ(), "relay") as process:
+        until(lambda: listens(relay.port))
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert "The relay stopped." in process.stderr.read()

@@ -5,7 +5,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from tests.real.server import HOST, START_LIMIT_SECONDS, Daemon, free_port, needed
+from tests.real.server import HOST, START_LIMIT_SECONDS, Daemon, needed
+from tests.support import free_port
 
 _USER = "clamav"  # made by the Debian package clamav-base
 # In two pieces: whole, it would make a virus of this file (https://www.eicar.org/download-anti-malware-testfile/).

@@ -25,12 +25,12 @@ from tests.real.server import (
     await_listener,
     end,
     filled,
-    free_port,
     keep_log,
     log_end,
     offered_mechanisms,
     self_signed_certificate,
 )
+from tests.support import free_port
 
 _Result = TypeVar("_Result")
 

@@ -23,7 +23,6 @@ from tests.real.server import (
     await_listener,
     end,
     filled,
-    free_port,
     keep_log,
     log_end,
     needed,
@@ -31,6 +30,7 @@ from tests.real.server import (
     output,
     self_signed_certificate,
 )
+from tests.support import free_port
 
 _POLL_SECONDS = 0.02
 _MAIL_UID = 5000  # any number but root's; it needs no entry in /etc/passwd

@@ -20,8 +20,9 @@ from drain.relay.users import Users
 from tests.real.house import Server
 from tests.real.maddy import Maddy
 from tests.real.postfix import Postfix
-from tests.real.server import HOST, Rig, await_listener, end, filled, free_port, keep_log, needed, output
+from tests.real.server import HOST, Rig, await_listener, end, filled, keep_log, needed, output
 from tests.real.smarthost import Filed, Smarthost
+from tests.support import free_port
 
 DOMAIN = "example.test"
 ALICE = f"alice@{DOMAIN}"

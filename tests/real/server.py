@@ -142,13 +142,6 @@ def filled(template: str, values: Mapping[str, str]) -> str:
     return re.sub(r"@([A-Z][A-Z_]*)@", lambda match: values[match[1]], text)
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def listening(port: int) -> bool:
     """Whether somebody listens on *port* of 127.0.0.1."""
     try:

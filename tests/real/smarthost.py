@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.real.postfix import _MAIL_UID, _QUEUE_FOLDERS, _QUEUES_OF_UNFILED_MAIL, _has_file
-from tests.real.server import HOST, Rig, await_listener, end, free_port, keep_log, log_end, needed, output
+from tests.real.server import HOST, Rig, await_listener, end, keep_log, log_end, needed, output
+from tests.support import free_port
 
 NAME = "smarthost.example.test"
 REFUSED = {

@@ -5,7 +5,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from tests.real.server import HOST, START_LIMIT_SECONDS, Daemon, free_port, needed
+from tests.real.server import HOST, START_LIMIT_SECONDS, Daemon, needed
+from tests.support import free_port
 
 _USER = "debian-spamd"  # made by the Debian package spamd
 _RULES = Path("/etc/spamassassin")  # which plugins there are; the rules lie in /usr/share

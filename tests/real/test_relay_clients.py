@@ -30,8 +30,9 @@ from tests.real.relay import (
     kept_log,
     until,
 )
-from tests.real.server import HOST, free_port, needed, self_signed_certificate
+from tests.real.server import HOST, needed, self_signed_certificate
 from tests.real.smarthost import Smarthost, smarthost
+from tests.support import free_port
 
 # Who the corpus is from; what has no From gets the fallback's.
 AUTHORS = "@example.com,@example.org,@penguin.example.com"

@@ -14,8 +14,9 @@ from drain.setting import Secret
 from drain.upstreams import Action, Shipment, UpstreamDown, UpstreamRefused
 from drain.upstreams.smtp import Smtp
 from tests.real.house import MENDED_BY_POSTFIX, as_filed, corpus
-from tests.real.server import free_port, needed
+from tests.real.server import needed
 from tests.real.smarthost import NAME, Filed, Smarthost, authority, smarthost
+from tests.support import free_port
 
 MAIL = b"From: a@example.test\r\nTo: b@example.net\r\nBcc: c@example.net\r\nSubject: s\r\n\r\n.dot\r\nlast"
 

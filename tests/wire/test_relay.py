@@ -308,7 +308,10 @@ def test_the_relay_ends_within_seconds_while_the_smarthost_hangs(house: RelayHou
         ({"RELAY_TLS": "implicit"}, "needs RELAY_TLS_CERT_FILE"),
         ({"SMARTHOST_HOST": "mail.example.com"}, "SMARTHOST_TLS=none is for loopback only"),
         ({"RELAY_FROM_FALLBACK": "x@other.test"}, "RELAY_FROM_FALLBACK is not in ALLOWED_FROM"),
-        ({"DKIM_DOMAIN": "example.test"}, "DKIM_KEY_FILE and DKIM_SELECTOR is not set"),
+        ({"DKIM_DOMAIN": "example.test"}, "Not set: DKIM_KEY_FILE, DKIM_SELECTOR"),
+        ({"SMARTHOST_PASS": ""}, "SMARTHOST_USER and SMARTHOST_PASS go together"),
+        ({"SMARTHOST_TLS_CA_FILE": "/nowhere"}, "SMARTHOST_TLS_CA_FILE /nowhere is not there"),
+        ({"RELAY_UPSTREAM": "smpt"}, "one of smtp, cloudflare"),
         ({"INJECT_USER": ""}, "INJECT_USER, which is not set"),
         ({"RELAY_TLS_CERT_FILE": "/nowhere"}, "go together"),
         ({"RELAY_TLS_CERT_FILE": "/nowhere", "RELAY_TLS_KEY_FILE": "/nowhere"}, "cannot be read"),
@@ -491,3 +494,37 @@ def _takes(house: RelayHouse) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_more_recipients_than_the_limit_ever_lets_through_are_refused_for_good(house: RelayHouse) -> None:
+    with house.running(RATE_LIMIT_PER_MINUTE="2"), pytest.raises(smtplib.SMTPDataError) as caught:
+        house.send(to=[f"b{number}@elsewhere.test" for number in range(3)])
+    assert caught.value.smtp_code == 550
+    assert b"send it to fewer at once" in refusal(caught.value)[1]
+
+
+def test_the_id_that_the_client_hears_is_the_one_in_the_log_and_in_the_queue(house: RelayHouse) -> None:
+    with house.running():
+        with house.client() as client:
+            client.mail(ALICE)
+            client.rcpt("bob@elsewhere.test")
+            _, text = client.data(MAIL)
+        until(lambda: house.states() == [State.RELAYED])
+        until(lambda: [event for event in house.events("relay") if event.get("state")])
+    told = text.decode().rpartition(" ")[2]
+    [event] = [event for event in house.events("relay") if event.get("state")]
+    assert event["id"] == told
+    with house.queue() as queue:
+        assert [entry.id[:16] for entry in queue.entries(State.RELAYED)] == [told]
+
+
+def test_the_first_line_says_where_mail_goes_and_that_nobody_can_log_in(house: RelayHouse) -> None:
+    with house.running():
+        pass
+    words = f"The relay listens on port {house.port} of 127.0.0.1, 1 user, to 127.0.0.1:{house.smarthost.port}."
+    assert words in [event.get("message") for event in house.events("relay")]
+    assert "Nobody can log in" not in str(house.events("relay"))
+    (house.folder / "state" / "relay-users").unlink()
+    with house.running():
+        pass
+    assert "Nobody can log in" in str(house.events("relay"))
