@@ -16,6 +16,8 @@ from tests.real.smarthost import Smarthost, smarthost
 
 MAIL = b"From: Alice <alice@example.test>\r\nDate: Sat, 21 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@example.test>\r\n"
 MAIL += b"Subject: s\r\n\r\nhello\r\n"
+# An eighth of the small disk (`bodies`).
+RESERVE = 256 * 1024
 LARGE = MAIL + b"x" * 76 * 4000 + b"\r\n"
 
 
@@ -30,8 +32,8 @@ class Full(Protocol):
 
     relay: RealRelay
 
-    def fill(self, leave: int = 0) -> None:
-        """Now it is full, but for so many bytes."""
+    def fill(self, leave: int = 0, *, reserve: int = 0) -> None:
+        """Now it is full, but for so many bytes, and what drain keeps to send what it has."""
 
     def free(self) -> None:
         """Now it is not."""
@@ -44,13 +46,13 @@ class SmallDisk:
         self.relay = relay
         self._filler = relay.state_dir / "relay" / "filler"
 
-    def fill(self, leave: int = 0) -> None:
+    def fill(self, leave: int = 0, *, reserve: int = 0) -> None:
         with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)) == 4096:
                 pass
         size = self._filler.stat().st_size
         with self._filler.open("rb+") as file:
-            file.truncate(size - leave)
+            file.truncate(size - leave - reserve)
 
     def free(self) -> None:
         self._filler.unlink()
@@ -62,7 +64,7 @@ class ShortFiles:
     def __init__(self, relay: RealRelay) -> None:
         self.relay = relay
 
-    def fill(self, leave: int = 0) -> None:
+    def fill(self, leave: int = 0, *, reserve: int = 0) -> None:
         self._limit(leave)
 
     def free(self) -> None:
@@ -139,7 +141,7 @@ def test_while_the_disk_is_full_no_mail_is_accepted_and_then_the_same_client_get
 def test_room_for_the_message_but_not_for_the_rest_of_it_is_no_room(full: Full) -> None:
     """It is full in the middle of the body: the half of it is gone again."""
     relay = full.relay
-    full.fill(leave=128 * 1024)
+    full.fill(leave=128 * 1024, reserve=RESERVE)
     with pytest.raises(smtplib.SMTPDataError) as refused:
         relay.send(LARGE)
     assert (refused.value.smtp_code, refused.value.smtp_error[:6]) == (452, b"4.3.1 ")
@@ -158,8 +160,11 @@ def test_a_report_for_which_there_is_no_room_is_written_when_there_is(full: Full
     relay = full.relay
     # 60 KB of header, which the report repeats: there is room for the mail and for the table, and not for that.
     long = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 90) for number in range(600))
-    full.fill(leave=120 * 1024)
+    relay.smarthost.halt()
     relay.send(long + MAIL, "unknown.d@example.net")
+    relay.wait_for_log("Outgoing mail waits")
+    full.fill(leave=40 * 1024)
+    relay.smarthost.start()
     relay.wait_for_log("What became of a mail cannot be noted")
     assert home.mailbox(ALICE) == []
     assert [entry.recipients for entry in relay.open()] == [("unknown.d@example.net",)]
