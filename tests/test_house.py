@@ -92,6 +92,16 @@ def test_every_state_and_no_other_is_on_the_map() -> None:
     assert set(re.findall(r"^``(\w+)``", table, re.MULTILINE)) == {state.value for state in State}
 
 
+def test_every_room_and_state_of_the_relay_is_on_its_map() -> None:
+    import drain.relay
+    from drain.relay.queue import State
+
+    assert drain.relay.__doc__ is not None
+    table = set(re.findall(r"^(\w+) +\w", drain.relay.__doc__.split("========== =", 1)[1], re.MULTILINE))
+    assert table == {path.stem for path in HOUSE.glob("relay/*.py")} - {"__init__"}
+    assert set(re.findall(r"^``(\w+)``  ", drain.relay.__doc__, re.MULTILINE)) == {state.value for state in State}
+
+
 def test_every_dependency_is_pure_python() -> None:
     """Termux packages cryptography itself and would compile anything else on the phone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -30,8 +30,12 @@ state         committed            a crash right after leaves      the next star
 ``held``      by a person          the entry                       leaves it alone
 ============  ===================  ==============================  ==============================
 
+``sending`` is a lease, and ends with the process: `lock` lets one process at a time have
+the queue, and what it finds ``sending`` at its start is nobody's.
+
 Where an upstream takes some recipients and not others, the entry is split in the
-same commit that notes the answer; what is sent again later has a key of its own.
+same commit that notes the answer; what is sent again later has a key of its own,
+but for those whom the upstream may have taken under the old one.
 
 After the answer was asked for and did not come there is no "failed", only
 "unknown": that, and a crash in the same place, are the only ways to send twice,
@@ -55,9 +59,11 @@ tables     their tables, version by version
 bodies     the messages on the disk, encrypted
 rates      how much each user sent
 suppressed addresses that bounced
-dispatch   what is due goes upstream; when the link is down, one tries
+dispatch   what is due goes upstream, and what became of it is noted
+gate       whether the upstream can be reached; while it cannot, one tries
 returns    DSNs into the person's own mailbox
 dsn        what a DSN looks like
 refusal    what the client is told
+step       the points at which the crash suite kills the process
 ========== ======================================================================
 """
