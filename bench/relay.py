@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # for the rigs, which are no part of the package
 
 from drain.relay.users import Users  # noqa: E402 (needs the line above)
-from tests.real.server import HOST, await_listener, end, free_port, needed  # noqa: E402
+from tests.real.server import HOST, await_listener, end, needed  # noqa: E402
 from tests.real.smarthost import Smarthost  # noqa: E402
+from tests.support import free_port  # noqa: E402
 
 DOMAIN = "example.test"
 LOADS = {"10 KB": (500, 10_000), "1 MB": (20, 1_000_000)}
