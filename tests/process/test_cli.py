@@ -245,3 +245,14 @@ def test_an_aws_configuration_of_somebody_else_changes_nothing(house: House, tmp
     (tmp_path / "aws").write_text("[broken\n")
     done = drain(house, "once", AWS_PROFILE="nobody", AWS_CONFIG_FILE=str(tmp_path / "aws"))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "script", sorted((Path(__file__).parents[2] / "bench").glob("*.py")), ids=lambda path: path.name
+)
+def test_each_benchmark_still_starts(script: Path) -> None:
+    asked = subprocess.run(
+        [sys.executable, str(script), "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert "usage" in asked.stdout
