@@ -39,8 +39,10 @@ def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
         yield ledger
 
 
-def ask_to_delete(table: Callable[[TextIO], None], number: int) -> int | None:
-    """Asks the person whether *number* mails shall be deleted for good; None if so, else the exit code."""
+def ask_to_delete(arguments: argparse.Namespace, table: Callable[[TextIO], None], number: int) -> int | None:
+    """Asks the person, but for ``--yes``, whether *number* mails shall be deleted for good; None if so, else the exit code."""
+    if arguments.yes:
+        return None
     if not sys.stdin.isatty():
         print("drain: Nothing was deleted: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
         return os.EX_USAGE

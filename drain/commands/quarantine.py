@@ -98,10 +98,8 @@ def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with _reading(config) as quarantine:
         entries = _chosen(quarantine, arguments)
         # Before the lock: nobody's mail waits for an answer.
-        if (
-            not arguments.yes
-            and (refused := ask_to_delete(partial(show.quarantine, entries), len(entries))) is not None
-        ):
+        refused = ask_to_delete(arguments, partial(show.quarantine, entries), len(entries))
+        if refused is not None:
             return refused
     with locked_ledger(config, log) as ledger:
         quarantine = _quarantine(config, ledger)

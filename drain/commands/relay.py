@@ -140,8 +140,8 @@ def _change(arguments: argparse.Namespace, environ: Mapping[str, str], to: State
             entries = queue.entries(*OPEN)
         else:
             entries = [entry for word in arguments.id for entry in _found(queue, word)]
-        if to is State.REMOVED and not arguments.yes:
-            refused = ask_to_delete(partial(show.outgoing, entries), len(entries))
+        if to is State.REMOVED:
+            refused = ask_to_delete(arguments, partial(show.outgoing, entries), len(entries))
             if refused is not None:
                 return refused
         for entry in entries:
