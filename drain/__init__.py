@@ -38,8 +38,10 @@ committed *before* the step that it guards.
 state            committed             a crash right after leaves    the next pass
 ===============  ====================  ============================  ==========================
 (no row)                               nothing sent                  starts over
-``injecting``    before DATA           unknown: the server may have  injects again, counts it in
-                                       the mail                      ``reinjections`` and says so
+``injecting``    before DATA           unknown: the server may have  looks for it in the mailbox, if
+                                       the mail                      it may; if not, or if it is not
+                                                                     there, injects again, counts it
+                                                                     in ``reinjections``, says so
 ``delivered``    after the 250         the object in ``pending/``    finishes the move
 ``settled``      after the move                                      nothing; found in
                                                                      ``pending/`` again: moved
@@ -61,6 +63,9 @@ state            committed             a crash right after leaves    the next pa
 Release from quarantine: a person makes ``deferred`` of ``quarantined``, with a mark
 in the row (``released``) that filters are passed over. The object stays where it
 is until it is delivered; so a pass looks under ``quarantine/`` for these.
+
+Replay of a delivered mail makes ``deferred`` of ``settled`` in the same way; its
+object stays under ``processed/`` all the time.
 
 What filters say is kept beside the row (`verdicts`) where it cost something to
 ask, so that a retry does not ask again.
@@ -97,6 +102,8 @@ for outgoing mail ``cli → outbound → relay → upstreams``;
 cli        the words of the command line
 commands   the commands: from words to parts, and the exit codes
 demo       the main job shown with embedded servers
+doctor     everything checked, and what to do next: one file a part of the world
+selftest   a probe mail sent the whole way
 outbound   from the settings to the parts of the relay
 assembly   from the settings to the parts
 show       what a person at a terminal sees, of a pass and of a mail
@@ -104,21 +111,29 @@ keygen     a key pair, and what to do with it
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
 summary    what a pass came to
-report     what of it a person has to be told, and how often
+watch      what follows a pass: noted, told, shown
+alerts     what a person has to be told, how often, and the ways out; has a map of its own
+status     what is going on, read from the files
+metrics    the same for Prometheus
+page       the same as a page with curves
 delivery   one mail, from its object to its end
 relay      outgoing mail: taken on loopback, kept safe, sent; has a map of its own
 upstreams  where it goes: one file a smarthost or provider
 handover   one SMTP transaction, and the ledger around it
 ends       settled, set aside, discarded, deferred: commits and moves
 quarantine what a person does with mail that was set aside
+replay     mail out of ``processed/`` once more
+backup     all that drain knows in one file, and back again
 outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
 rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
 tables     its tables, version by version
 database   a file of SQLite, brought up to date when it is opened
+history    what happened to each mail, and when
 verdicts   what filters said, kept
-notes      what else is remembered: keys proven, budgets, what was told
+notes      what else is remembered: keys proven, budgets
+logbook    what drain did over time, and what the person was told of it: a file of its own
 state      where a mail is, and what the ledger knows of it
 filters    what reaches the inbox: one file a filter, and the chain of them
 marks      what a mail gets: lines on top, and a tag in its Subject
@@ -136,6 +151,7 @@ directory  the mailboxes that the mail server's own lists name
 sessions   the SMTP sessions of a pass
 inject     one SMTP session with the mail server
 login      the way into the mail server: TCP, TLS, AUTH
+mailboxes  whether a mail is in its mailbox already, asked over IMAP
 bucket     the S3 API, as R2 speaks it
 s3errors   what R2 answers when something is wrong, as sentences
 stamp      the ``X-Drain-Id`` line and the secret behind it

@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     publish = add("publish-recipients", "recipients.publish", words)
     publish.add_argument("--dry-run", action="store_true", help="show the list, and leave the bucket as it is")
     publish.add_argument("--remove", action="store_true", help="take the list away: nobody is refused any more")
+    _add_watching(commands)
+    _add_keeping(commands)
     _add_quarantine(add("quarantine", "passes.bare", "look at, release or delete mail that was set aside"))
     _add_filter(add("filter", "filter.filter_", "try the filters on a mail from disk; nothing is delivered"))
     config = add("config", "settings.show", "show every setting, secrets as ***")
@@ -110,6 +112,63 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
         which.add_argument("id", metavar="ID", nargs="*", default=[], help="as `list` shows it")
         which.add_argument("--reason", metavar="CODE", default="", help="all that was set aside for this reason")
         which.add_argument("--all", action="store_true", help="all that is there")
+
+
+def _add_watching(commands: Any) -> None:
+    """What shows how things are."""
+    _add_status(_with_json(_add(commands, "status", "status.status", "what is going on; asks nobody, but for --live")))
+    history = _with_json(_add(commands, "history", "history.history", "what became of mails, and when"))
+    history.add_argument("id", metavar="ID", nargs="?", default="", help="the beginning of an id")
+    history.add_argument("--from", metavar="ADDRESS", dest="sender", default="", help="part of the envelope's sender")
+    history.add_argument(
+        "--to", metavar="ADDRESS", default="", help="part of the envelope's recipient, or of the mailbox"
+    )
+    history.add_argument("--since", metavar="DATE", default="", help="2026-11-21, or 36h, 7d: first seen since then")
+    history.add_argument("--until", metavar="DATE", default="", help="first seen until then")
+    history.add_argument("--message-id", metavar="ID", default="", help="a Message-ID, or its SHA-256 in hex")
+    history.add_argument("--limit", metavar="N", type=int, default=50, help="the newest N (50)")
+    trace = _with_json(_add(commands, "trace", "history.trace", "every step of one mail, with its time"))
+    trace.add_argument("id", metavar="ID", help="the beginning of its id")
+    doctor = _with_json(_add(commands, "doctor", "doctor.doctor", "check everything, and say what to do next"))
+    doctor.add_argument("--only", metavar="CHECKS", default="", help="these checks, with commas")
+    selftest = _with_json(
+        _add(commands, "selftest", "selftest.selftest", "send a probe mail the whole way, and time each leg")
+    )
+    selftest.add_argument("--to", metavar="ADDRESS", default="", help="the admin mailbox, if not given")
+    selftest.add_argument("--timeout", metavar="SECONDS", type=float, default=120.0, help="how long it may take (120)")
+
+
+def _add_keeping(commands: Any) -> None:
+    """What a person does now and then."""
+    _add_replay(_add(commands, "replay", "replay.replay", "deliver mail out of processed/ once more"))
+    backup = _add(commands, "backup", "backup.backup", "write all that drain knows into one file, while it runs")
+    backup.add_argument("file", metavar="FILE", help="a .tar; it has to be new")
+    words = "the private keys too: whoever has the file can then read all mail"
+    backup.add_argument("--with-keys", action="store_true", help=words)
+    restore = _add(commands, "restore", "backup.restore", "put a backup back, and compare it with processed/")
+    restore.add_argument("file", metavar="FILE", help="what `drain backup` wrote")
+    restore.add_argument("--yes", action="store_true", help="do not ask")
+    alert = _add(commands, "alert", "passes.bare", "try how alerts reach you")
+    alert_commands = alert.add_subparsers(title="commands", metavar="test", required=True)
+    _with_json(_add(alert_commands, "test", "alert.test", "tell a test alert in every way that is set up"))
+
+
+def _add_status(status: argparse.ArgumentParser) -> None:
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--check", action="store_true", help="one line and 0, 1, 2 or 3, as monitoring plugins do")
+    form.add_argument("--prometheus", action="store_true", help="metrics in Prometheus' text format")
+    form.add_argument("--html", metavar="FILE", default="", help="a page with curves; - for standard output")
+    form.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=float, const=5.0, default=None, help="stay, and refresh"
+    )
+    status.add_argument("--live", action="store_true", help="ask the bucket too")
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    _with_json(replay).add_argument("id", metavar="ID", nargs="*", default=[], help="the beginning of an id")
+    replay.add_argument("--day", metavar="DATE", default="", help="all that was delivered on that day, 2026-11-21")
+    replay.add_argument("--to", metavar="ADDRESS", default="", help="only mail for this recipient")
+    replay.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_filter(command: argparse.ArgumentParser) -> None:

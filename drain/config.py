@@ -29,8 +29,6 @@ _POCKET_HOMESERVER_NAMES = frozenset(
         "INJECT_MAIL_FROM",  # drain keeps the original sender
         "MADDY_DIR",  # drain asks by RCPT, which needs no proot
         "PROOT_DISTRO",
-        "ALERT_DAYS",
-        "MAIL_ALERT_CMD",
         "DATA_DIR",
         "POCKET_STATE_DIR",
         "USER_AGENT",
@@ -147,6 +145,8 @@ def load(environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, 
         if setting.secret and (named := environ.get(f"{name}_FILE") or file_values.get(f"{name}_FILE"))
     ]
     secret_files += [config.relay_key_file]
+    if config.verify_imap_logins_file:
+        secret_files.append(Path(config.verify_imap_logins_file).expanduser())
     secret_files += [Path(name).expanduser() for name in (config.dkim_key_file, config.relay_tls_key_file) if name]
     if config.mailbridge_private_key_path:
         secret_files.append(Path(config.mailbridge_private_key_path).expanduser())
@@ -174,10 +174,22 @@ def _check_together(config: Config) -> None:
             "The catch-all has to be a mailbox of your own.",
         )
     check_filters(config)
+    if config.verify_imap_host:
+        _check_imap(config)
     if config.inject_tls == "none" and not is_loopback(config.inject_host):
         raise ConfigError(
             f"INJECT_TLS=none is for loopback only, and INJECT_HOST is {clean(config.inject_host)!r}.",
             "Set INJECT_TLS=starttls or implicit.",
+        )
+
+
+def _check_imap(config: Config) -> None:
+    if not config.verify_imap_logins_file:
+        raise ConfigError("VERIFY_IMAP_HOST is set, and VERIFY_IMAP_LOGINS_FILE is not.")
+    if config.verify_imap_tls == "none" and not is_loopback(config.verify_imap_host):
+        raise ConfigError(
+            f"VERIFY_IMAP_TLS=none is for loopback only, and VERIFY_IMAP_HOST is {clean(config.verify_imap_host)!r}.",
+            "Set VERIFY_IMAP_TLS=implicit or starttls.",
         )
 
 

@@ -39,6 +39,8 @@ class Prefixes:
 
     def moved(self, to: str, identity: str, key: str) -> str:
         """The name under the prefix *to* of what lies under *key* now."""
+        if key.startswith(self.processed):  # replayed: it is there
+            return key
         if not key.startswith(self.quarantine):
             return moved_name(to, identity, key, self.pending)
         name = _WITH_IDENTITY.sub("", key.removeprefix(self.quarantine))
@@ -85,7 +87,7 @@ class Ends:
         to = self.prefixes.moved(self.prefixes.quarantine, mail.identity, version.key)
         labelled = None if metadata is None else {**metadata, _REASON_METADATA: reason}
         # What was released and refused again lies there already.
-        moved = to == version.key or self._move(version, to, labelled, mail.identity)
+        moved = self._move(version, to, labelled, mail.identity)
         self.ledger.quarantined(version, mail.identity, self.clock())
         self.step(Step.QUARANTINED, mail.identity)
         result = Result(Outcome.QUARANTINED, version.key, mail.recipient, why=reason, words=words, verdict=verdict)
@@ -172,6 +174,8 @@ class Ends:
 
     def _move(self, version: ListedObject, to: str, metadata: Mapping[str, str] | None, identity: str) -> bool:
         """Whether it was there to be moved."""
+        if to == version.key:
+            return True
         if not self.bucket.copy(version, to, metadata):
             return False
         self.step(Step.COPIED, identity)

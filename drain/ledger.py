@@ -2,7 +2,8 @@
 
 Two of the `tables`: ``mail``, one row a mail by identity, and ``object``, the
 objects that are known to hold a mail which is not finished (gone once moved).
-Beside them the `verdicts` of filters that cost something to ask, and `notes`.
+Beside them the `history` of each, the `verdicts` of filters that cost something to
+ask, and `notes`.
 """
 
 import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from drain.bucket import ListedObject
 from drain.database import Database
+from drain.history import History, message_id_of
 from drain.mail import Mail
 from drain.notes import Notes
 from drain.state import Row, State
@@ -34,6 +36,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._db = Database(path, LEDGER)
+        self.history = History(self._db)
         self.notes = Notes(self._db)
         self.verdicts = Verdicts(self._db)
 
@@ -82,8 +85,9 @@ class Ledger:
     def injecting(self, version: ListedObject, mail: Mail, mailbox: str, now: float) -> Row:
         """Before DATA."""
         with self._db.writing() as db:
-            self._put(mail, State.INJECTING, now)
+            self._put(version, mail, State.INJECTING, now)
             db.execute("UPDATE mail SET mailbox = ? WHERE identity = ?", (mailbox, mail.identity))
+            self.history.note(mail.identity, State.INJECTING, mailbox, now)
             self._link(version, mail.identity)
             row = self.find(mail.identity)
         assert row is not None
@@ -101,6 +105,7 @@ class Ledger:
                 " updated_at = ? WHERE identity = ?",
                 (now, identity),
             )
+            self.history.note(identity, "again", "How the earlier try ended is not known.", now)
             row = self.find(identity)
         assert row is not None
         return row
@@ -126,8 +131,9 @@ class Ledger:
     ) -> None:
         """After a refusal or failure before the final dot: nothing was sent."""
         with self._db.writing() as db:
-            self._put(mail, State.DEFERRED, now)
+            self._put(version, mail, State.DEFERRED, now)
             self._link(version, mail.identity)
+            self.history.note(mail.identity, State.DEFERRED, f"{reason}: {words}", now)
             self._failed(mail.identity, reason, words, next_attempt_at, now)
             if undecided:
                 db.execute("UPDATE mail SET undecided = undecided + 1 WHERE identity = ?", (mail.identity,))
@@ -143,7 +149,9 @@ class Ledger:
 
     def unknown(self, identity: str, words: str, next_attempt_at: float, now: float) -> None:
         """The connection broke between the final dot and its reply: stays ``injecting`` until then."""
-        self._failed(identity, "no-reply", words, next_attempt_at, now)
+        with self._db.writing():
+            self.history.note(identity, "no-reply", words, now)
+            self._failed(identity, "no-reply", words, next_attempt_at, now)
 
     def setting_aside(self, version: ListedObject, mail: Mail, reason: str, words: str, now: float) -> None:
         """Before the move to ``quarantine/``."""
@@ -178,17 +186,24 @@ class Ledger:
         with self._db.writing() as db:
             row = self.find(mail.identity)
             if row is not None and row.state is State.SETTLED:  # delivered before: only the move is left
-                self._set(mail.identity, State.DELIVERED, now)
-            elif row is None or row.state not in (State.DELIVERED, State.INJECTING):
-                self._put(mail, State.DEFERRED, now)
                 db.execute(
-                    "UPDATE mail SET reason = 'released', words = NULL, attempts = 0, undecided = 0 WHERE identity = ?",
-                    (mail.identity,),
+                    "UPDATE mail SET state = 'delivered', updated_at = ? WHERE identity = ?", (now, mail.identity)
                 )
+            elif row is None or row.state not in (State.DELIVERED, State.INJECTING):
+                self._begin_anew(version, mail, "released", now)
             db.execute("UPDATE mail SET released = 1 WHERE identity = ?", (mail.identity,))
+            self.history.note(mail.identity, "released", "", now)
             self._link(version, mail.identity)
             if instead_of != mail.identity:
                 db.execute("DELETE FROM mail WHERE identity = ?", (instead_of,))
+
+    def replay(self, version: ListedObject, mail: Mail, now: float) -> None:
+        """A person wants a mail in ``processed/`` once more, filters passed over; due at once."""
+        with self._db.writing() as db:
+            self._begin_anew(version, mail, "replayed", now)
+            db.execute("UPDATE mail SET released = 1 WHERE identity = ?", (mail.identity,))
+            self.history.note(mail.identity, "replayed", "", now)
+            self._link(version, mail.identity)
 
     def found_moved(self, identity: str, now: float) -> None:
         """The object was found where a crash, or another drain, had moved it; or is gone, and should be."""
@@ -202,6 +217,7 @@ class Ledger:
         """The object is nowhere, and not by our doing."""
         with self._db.writing() as db:
             db.execute("UPDATE mail SET missing_at = ? WHERE identity = ?", (now, identity))
+            self.history.note(identity, "missing", "Its object is gone from the bucket.", now)
 
     def adopt(self, identity: str, recipient: str, size: int, delivered_at: float, now: float) -> bool:
         """Takes over a mail found in ``processed/`` as settled; False if there is a row already."""
@@ -216,7 +232,9 @@ class Ledger:
     def prune(self, before: float) -> int:
         """Forgets mails that were settled or discarded before then; how many."""
         with self._db.writing() as db:
-            done = db.execute("DELETE FROM mail WHERE state IN ('settled', 'discarded') AND updated_at < ?", (before,))
+            old = "state IN ('settled', 'discarded') AND updated_at < ?"
+            db.execute(f"DELETE FROM event WHERE identity IN (SELECT identity FROM mail WHERE {old})", (before,))
+            done = db.execute(f"DELETE FROM mail WHERE {old}", (before,))
             db.execute("DELETE FROM object WHERE NOT EXISTS (SELECT 1 FROM mail WHERE mail.identity = object.identity)")
             db.execute(
                 "DELETE FROM verdict WHERE at < ?"
@@ -246,7 +264,16 @@ class Ledger:
         row = Row(*values)
         return Row(**{**row.__dict__, "state": State(row.state)})
 
-    def _put(self, mail: Mail, state: State, now: float) -> None:
+    def _begin_anew(self, version: ListedObject, mail: Mail, reason: str, now: float) -> None:
+        """As if it had never been tried."""
+        with self._db.writing() as db:
+            self._put(version, mail, State.DEFERRED, now)
+            db.execute(
+                "UPDATE mail SET reason = ?, words = NULL, attempts = 0, undecided = 0 WHERE identity = ?",
+                (reason, mail.identity),
+            )
+
+    def _put(self, version: ListedObject, mail: Mail, state: State, now: float) -> None:
         """Makes or updates the row."""
         values = {
             "identity": mail.identity,
@@ -255,13 +282,17 @@ class Ledger:
             "sender": _storable(mail.sender),
             "size": len(mail.raw),
             "now": now,
+            "stored_at": version.last_modified.timestamp(),
+            "message_id": message_id_of(mail.raw),
         }
         with self._db.writing() as db:
             db.execute(
-                "INSERT INTO mail (identity, state, recipient, sender, size, first_seen_at, updated_at)"
-                " VALUES (:identity, :state, :recipient, :sender, :size, :now, :now)"
+                "INSERT INTO mail"
+                " (identity, state, recipient, sender, size, first_seen_at, updated_at, stored_at, message_id)"
+                " VALUES (:identity, :state, :recipient, :sender, :size, :now, :now, :stored_at, :message_id)"
                 " ON CONFLICT (identity) DO UPDATE SET"
-                "  state = :state, next_attempt_at = NULL, missing_at = NULL, updated_at = :now",
+                "  state = :state, next_attempt_at = NULL, missing_at = NULL, updated_at = :now,"
+                "  stored_at = coalesce(stored_at, :stored_at), message_id = coalesce(message_id, :message_id)",
                 values,
             )
 
@@ -272,6 +303,7 @@ class Ledger:
                 " missing_at = NULL WHERE identity = ?",
                 (state, now, None if words is None else _storable(words), identity),
             )
+            self.history.note(identity, state, words or "", now)
 
     def _failed(self, identity: str, reason: str, words: str, next_attempt_at: float | None, now: float) -> None:
         with self._db.writing() as db:
@@ -290,8 +322,9 @@ class Ledger:
 
     def _aside(self, state: State, version: ListedObject, mail: Mail, reason: str, words: str, now: float) -> None:
         with self._db.writing():
-            self._put(mail, state, now)
+            self._put(version, mail, state, now)
             self._link(version, mail.identity)
+            self.history.note(mail.identity, state, f"{reason}: {words}", now)
             self._failed(mail.identity, reason, words, None, now)
 
     def _finish(self, version: ListedObject, identity: str, state: State, now: float) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import urllib.parse
 
-from drain.setting import words
+from drain.setting import Secret, words
 
 # RFC 5894 7.2: IDNA 2003, which Python has, maps them away; IDNA 2008, and the domain's owner, does not.
 _DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")
@@ -89,6 +89,11 @@ def private_url(value: str) -> str:
     if "@" in parts.netloc:
         raise ValueError("an address without a user and a password in it")
     return address
+
+
+def secret_url(value: str) -> Secret:
+    """The same where the address itself is what lets one in."""
+    return Secret(private_url(value))
 
 
 def junk_mailbox(value: str) -> str:

@@ -128,6 +128,17 @@ def days(value: str) -> float:
     return number
 
 
+def hours(value: str) -> float:
+    """Hours, with fractions; 0 for never."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 24 * 366:
+        raise ValueError("a number of hours, or 0 for never")
+    return number
+
+
 _SIZE_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 

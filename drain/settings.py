@@ -19,6 +19,7 @@ from drain.places import (
     networks,
     private_url,
     resolvers,
+    secret_url,
     servers,
     url,
     zones,
@@ -30,6 +31,7 @@ from drain.setting import (
     choice,
     days,
     each,
+    hours,
     number,
     path,
     paths,
@@ -300,6 +302,80 @@ class Config:
     dkim_selector: str = setting(text, "The name that its public key has in the DNS, below _domainkey.")
     dkim_key_file: str = setting(text, "Private RSA key to sign with, PEM.")
 
+    # when there is an alert
+    alert_days: float = setting(
+        number(0), "Days that the oldest mail may wait in the bucket, with fractions; 0: never an alert.", default="3"
+    )
+    alert_count: int = setting(whole(0, 10**9), "Mails that may wait there; 0: never an alert.", default="500")
+    alert_growth_passes: int = setting(
+        whole(0, 10**6), "Passes that may leave more there than the one before; 0: never an alert.", default="10"
+    )
+    alert_offline_hours: float = setting(
+        hours, "Hours that R2 may be out of reach, or refuse; 0: never an alert.", default="24"
+    )
+    alert_server_hours: float = setting(
+        hours,
+        "Hours that the mail server may be away or refuse, and that passes may fail; 0: never an alert.",
+        default="0.5",
+    )
+    alert_quarantine: int = setting(
+        whole(0, 10**6),
+        "Mails in quarantine, beside those that a filter put there, from which on there is an alert; 0: never.",
+        default="1",
+    )
+    alert_relay_hours: float = setting(
+        hours, "Hours that outgoing mail may wait in the relay's queue; 0: never an alert.", default="4"
+    )
+    alert_stale_hours: float = setting(
+        hours,
+        "Hours that may go by without a finished pass, for `drain status --check`; 0: never an alert.",
+        default="2",
+    )
+    alert_repeat: float = setting(hours, "Hours after which an alert that is on is told again; 0: never.", default="24")
+
+    # how it is told
+    mail_alert_cmd: str = setting(
+        text,
+        "Command line that tells the person, run by `sh -c`: MAIL_ALERT_MSG and others in its environment, the message "
+        "on its standard input; it has 30 seconds.",
+    )
+    mail_alert_msg: str = setting(text, "Words in front of each message. Default: `drain on <host>`.")
+    ntfy_url: Secret = setting(secret_url, "Topic of ntfy that alerts go to: `https://ntfy.sh/<topic>`.", secret=True)
+    ntfy_token: Secret = setting(Secret, "Access token for it, if it wants one.", secret=True)
+    alert_webhook_url: Secret = setting(secret_url, "Address that alerts are posted to, as JSON.", secret=True)
+    alert_webhook_token: Secret = setting(Secret, "Bearer token for it.", secret=True)
+    alert_mail: bool = setting(
+        yes_no, "Alerts go to the admin mailbox too, by the mail server at home.", default="false"
+    )
+    healthcheck_url: Secret = setting(
+        secret_url,
+        "Address that is pinged after passes, with `/fail` behind it after those that failed (Healthchecks).",
+        secret=True,
+    )
+
+    # what is written after passes
+    metrics_file: str = setting(text, "Prometheus metrics are written there (node_exporter's textfile collector).")
+    status_html: str = setting(text, "The page of `drain status --html` is written there.")
+
+    # asking the mailbox
+    verify_imap_host: str = setting(
+        host,
+        "IMAP server of the mailboxes; mail whose delivery was cut off is looked for there before it is sent again.",
+    )
+    verify_imap_port: int = setting(whole(1, 65535), "Port of that server.", default="993")
+    verify_imap_tls: str = setting(
+        choice("implicit", "starttls", "none"), "How TLS begins; `none` is for loopback only.", default="implicit"
+    )
+    verify_imap_tls_ca_file: str = setting(text, "CA file, or the server's own certificate, to verify against.")
+    verify_imap_logins_file: str = setting(
+        text,
+        "Logins (mode 0600), one a line: `alice@example.org: user password`; `*: %*master password` for one who may "
+        "read all, % being the mailbox.",
+    )
+    verify_imap_grace: float = setting(
+        seconds(0), "Seconds that the mail server may take to file a mail that it has taken.", default="120"
+    )
+
     # the machine
     state_dir: Path = setting(
         path,
@@ -381,6 +457,11 @@ class Config:
     def relay_folder(self) -> Path:
         """Where the queue is, and the bodies of its mails."""
         return self.state_dir / "relay"
+
+    @property
+    def logbook_path(self) -> Path:
+        """Where the logbook is."""
+        return self.state_dir / "logbook.db"
 
     @property
     def lock_path(self) -> Path:

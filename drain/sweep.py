@@ -175,10 +175,10 @@ class Sweep:
         )
 
     def _released(self, unseen: Mapping[Version, str], delivery: Delivery) -> Iterator[list[ListedObject]]:
-        """What a person released from quarantine and is not delivered yet; it lies where it was."""
+        """What a person released from quarantine, or replays, and is not delivered yet; it lies where it was."""
         for (key, etag, last_modified), identity in list(unseen.items()):
             row = delivery.ledger.find(identity)
-            if row is None or not row.released or not key.startswith(self.prefixes.quarantine):
+            if row is None or not row.released or key.startswith(self.prefixes.pending):
                 continue
             if delivery.not_due(row):
                 yield [ListedObject(key, etag, datetime.datetime.fromisoformat(last_modified), 0)]

@@ -50,6 +50,25 @@ CREATE TABLE verdict (
     PRIMARY KEY (identity, filter)
 ) WITHOUT ROWID;
 """,
+    # stored_at: when its object was written, by the edge's clock. message_id: SHA-256 of its
+    # Message-ID, in hex. event: what happened to each mail, in the order of their rowids.
+    """
+ALTER TABLE mail ADD COLUMN stored_at REAL;
+ALTER TABLE mail ADD COLUMN message_id TEXT;
+CREATE TABLE event (
+    identity TEXT NOT NULL,
+    what     TEXT NOT NULL,                  -- a state, or what a person did
+    words    TEXT NOT NULL,
+    at       REAL NOT NULL,                  -- Unix time, of the first time
+    last_at  REAL NOT NULL,                  -- of the last time in a row
+    times    INTEGER NOT NULL DEFAULT 1
+);
+CREATE INDEX event_of ON event (identity);
+CREATE INDEX event_ended ON event (at) WHERE what IN ('delivered', 'quarantined', 'discarded');
+CREATE INDEX mail_seen ON mail (first_seen_at);
+CREATE INDEX mail_quarantined ON mail (reason) WHERE state = 'quarantined';
+CREATE INDEX mail_missing ON mail (missing_at) WHERE missing_at IS NOT NULL;
+""",
 )
 
 LEDGER = Schema(
