@@ -60,6 +60,7 @@ def imports(path: Path) -> set[str]:
             *HOUSE.glob("doctor/*.py"),
             *HOUSE.glob("filters/*.py"),
             *HOUSE.glob("relay/*.py"),
+            *HOUSE.glob("show/*.py"),
             *HOUSE.glob("upstreams/*.py"),
         ]
     ),
@@ -82,6 +83,7 @@ def test_every_room_is_on_the_map() -> None:
         "doctor",
         "filters",
         "relay",
+        "show",
         "templates",
         "upstreams",
     }

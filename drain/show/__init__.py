@@ -12,6 +12,7 @@ from drain.opener import Opened
 from drain.outcome import Outcome, Result
 from drain.quarantine import Entry
 from drain.recipients import Recipients
+from drain.show.table import minute, table
 from drain.summary import Summary
 from drain.text import clean
 from drain.verdicts import Kept
@@ -128,14 +129,14 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
         row = entry.row
         cells = (
             entry.id,
-            _minute(entry.set_aside_at),
+            minute(entry.set_aside_at),
             (row.sender or "<>") if row else "",
             row.recipient if row else "",
             "" if entry.score is None else f"{entry.score:.1f}",
             entry.why if row else "(not in the ledger)",
         )
         rows.append(cells)
-    _table(("id", "since", "from", "to", "score", "reason"), rows, stream)
+    table(("id", "since", "from", "to", "score", "reason"), rows, stream)
 
 
 def outgoing(entries: "Sequence[Outgoing]", stream: TextIO) -> None:
@@ -147,16 +148,16 @@ def outgoing(entries: "Sequence[Outgoing]", stream: TextIO) -> None:
         (
             entry.id[:SHORT],
             entry.state.value,
-            _minute(entry.mail.received_at),
+            minute(entry.mail.received_at),
             entry.mail.sender or "<>",
             entry.recipients[0] + (f" and {len(entry.recipients) - 1} more" if len(entry.recipients) > 1 else ""),
             str(entry.attempts),
-            _minute(entry.next_attempt_at) if entry.state == "waiting" else "",
+            minute(entry.next_attempt_at) if entry.state == "waiting" else "",
             entry.diagnostic,
         )
         for entry in entries
     ]
-    _table(("id", "state", "since", "from", "to", "tries", "next", "what was said"), rows, stream)
+    table(("id", "state", "since", "from", "to", "tries", "next", "what was said"), rows, stream)
 
 
 def outgoing_in_words(entry: "Outgoing") -> str:
@@ -165,14 +166,14 @@ def outgoing_in_words(entry: "Outgoing") -> str:
     lines = [
         f"id        {entry.id}",
         f"mail      {mail.id} ({mail.size} bytes)",
-        f"state     {entry.state.value}, since {_minute(entry.updated_at)}",
-        f"taken     {_minute(mail.received_at)} from {mail.user or 'drain itself: a report of mail that failed'}",
+        f"state     {entry.state.value}, since {minute(entry.updated_at)}",
+        f"taken     {minute(mail.received_at)} from {mail.user or 'drain itself: a report of mail that failed'}",
         f"from      {mail.sender or '<>'}",
         *(f"to        {recipient}" for recipient in entry.recipients),
         f"tries     {entry.attempts}" + (f", {entry.unknown} of which the end is not known" if entry.unknown else ""),
     ]
     if entry.state == "waiting":
-        lines.append(f"next      {_minute(entry.next_attempt_at)}")
+        lines.append(f"next      {minute(entry.next_attempt_at)}")
     if mail.message_id:
         lines.append(f"Message-ID {mail.message_id}")
     if entry.diagnostic:
@@ -187,29 +188,15 @@ def suppressions(found: "Sequence[Suppression]", stream: TextIO) -> None:
     if not found:
         stream.write("No address is suppressed.\n")
         return
-    rows = [(one.address, _minute(one.at), one.status, one.diagnostic) for one in found]
-    _table(("address", "since", "status", "what was said"), rows, stream)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
-    from rich.console import Console  # noqa: PLC0415 (as above)
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", justify="right" if heading in ("score", "tries") else "left")
-    for row in rows:
-        # As text: in a string rich would take what a sender writes for markup.
-        table.add_row(*[Text(clean(cell)) for cell in row])
-    Console(file=stream, width=None if stream.isatty() else _WIDE, highlight=False).print(table)
+    rows = [(one.address, minute(one.at), one.status, one.diagnostic) for one in found]
+    table(("address", "since", "status", "what was said"), rows, stream)
 
 
 def quarantined(entry: Entry, verdicts: Sequence[Kept], header: Mapping[str, str], problem: str) -> str:
     """All that is known of one of them."""
     row = entry.row
     lines = [f"id       {entry.identity or entry.id}", f"object   {entry.listed.key} ({entry.listed.size} bytes)"]
-    lines.append(f"since    {_minute(entry.set_aside_at)}")
+    lines.append(f"since    {minute(entry.set_aside_at)}")
     if row is not None:
         lines += [
             f"from     <{row.sender}>",
@@ -260,7 +247,3 @@ def judgement(judged: Judgement, lines: bytes) -> str:
     if not judged.failed and not judged.action.settles:
         shown += lines.decode("ascii").splitlines()
     return "\n".join(clean(line, limit=1000) for line in shown)
-
-
-def _minute(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M")
