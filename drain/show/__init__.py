@@ -1,7 +1,6 @@
 """What a person at a terminal sees: of a pass its progress and how it ended, and of a mail what is in it."""
 
-import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from drain.filters.chain import Judgement
@@ -116,7 +115,6 @@ def recipients_in_words(found: Recipients) -> str:
 
 
 _SHOWN_FIELDS = ("From", "To", "Cc", "Subject", "Date", "Message-ID")
-_WIDE = 160
 
 
 def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
