@@ -1,11 +1,15 @@
 """From the configuration to the parts: the one place that hands each part its settings."""
 
 import contextlib
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from drain import bucket as bucket_module, directory, recipients as recipients_module
+from drain.alerts.alert import Kind, Outlet
+from drain.alerts.conditions import Conditions, Thresholds
+from drain.alerts.outbox import Outbox
 from drain.bucket import Bucket
 from drain.ends import Prefixes
 from drain.errors import ConfigError
@@ -17,14 +21,18 @@ from drain.inject import Session
 from drain.keys import KeyRing
 from drain.log import Log
 from drain.login import Server
+from drain.mailboxes import Mailboxes, load_logins
 from drain.marks import Marks
 from drain.notify import Notifier
 from drain.opener import Opener
+from drain.relay.waiting import waiting
 from drain.routing import ROLES, Router, load_aliases
 from drain.service import Service
 from drain.sessions import Sessions
+from drain.setting import Secret
 from drain.settings import Config
 from drain.sweep import Sweep
+from drain.watch import Watch
 
 
 def bucket(config: Config) -> Bucket:
@@ -157,6 +165,26 @@ def server(config: Config) -> Server:
     )
 
 
+def mailboxes(config: Config) -> Mailboxes | None:
+    """Where mail is looked for whose delivery was cut off; reads the file of logins, and asks nobody yet."""
+    if not config.verify_imap_host:
+        return None
+    return Mailboxes(
+        server=Server(
+            host=config.verify_imap_host,
+            port=config.verify_imap_port,
+            user="",
+            password=Secret(""),
+            tls=config.verify_imap_tls,
+            ca_file=config.verify_imap_tls_ca_file,
+            name="IMAP server",
+            settings="VERIFY_IMAP",
+        ),
+        logins=load_logins(Path(config.verify_imap_logins_file).expanduser()),
+        grace_seconds=config.verify_imap_grace,
+    )
+
+
 def prefixes(config: Config) -> Prefixes:
     """Where mail lies in the bucket."""
     return Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix)
@@ -180,7 +208,67 @@ def sweep(config: Config, log: Log) -> Sweep:
         retention_seconds=config.ledger_retention_days * 86400,
         policy=policy(config),
         marks=marks(config),
+        mailboxes=mailboxes(config),
         step=lambda step, name: log.debug("step", step=step.value, of=name),
+    )
+
+
+def outlets(config: Config) -> list[Outlet]:  # one import a branch, as above
+    """The ways out of alerts that are set up; nobody is told anything yet."""
+    prefix = config.mail_alert_msg or f"drain on {socket.gethostname()}"
+    found: list[Outlet] = []
+    if config.mail_alert_cmd:
+        from drain.alerts.hook import Hook  # noqa: PLC0415
+
+        found.append(Hook(config.mail_alert_cmd, prefix, config.state_dir / "alerts.out"))
+    if config.ntfy_url.reveal():
+        from drain.alerts.ntfy import Ntfy  # noqa: PLC0415
+
+        found.append(Ntfy(config.ntfy_url, config.ntfy_token, prefix))
+    if config.alert_webhook_url.reveal():
+        from drain.alerts.webhook import Webhook  # noqa: PLC0415
+
+        found.append(Webhook(config.alert_webhook_url, config.alert_webhook_token, prefix))
+    if config.alert_mail:
+        from drain.alerts.letter import Letter  # noqa: PLC0415
+
+        found.append(Letter(server(config), config.admin_mailbox, prefix))
+    return found
+
+
+def watch(config: Config, log: Log) -> Watch:
+    """What follows passes."""
+    rules = router(config)
+    ping = None
+    if config.healthcheck_url.reveal():
+        from drain.alerts.ping import Ping  # noqa: PLC0415 (as above)
+
+        ping = Ping(config.healthcheck_url)
+    hour = 3600.0
+    return Watch(
+        path=config.logbook_path,
+        conditions=Conditions(
+            thresholds=Thresholds(
+                days=config.alert_days,
+                count=config.alert_count,
+                growth_passes=config.alert_growth_passes,
+                offline_seconds=config.alert_offline_hours * hour,
+                server_seconds=config.alert_server_hours * hour,
+                quarantine=config.alert_quarantine,
+                relay_seconds=config.alert_relay_hours * hour,
+                stale_seconds=config.alert_stale_hours * hour,
+            ),
+            catch_all=config.catch_all,
+            quarantine=config.quarantine_prefix,
+            junk=rules.junk,
+            fail_open=frozenset(config.filter_fail_open),
+        ),
+        subjects={Kind.FILTER: set(config.filters), Kind.JUNK: {rules.junk}},
+        repeat_seconds=config.alert_repeat * hour,
+        outbox=Outbox(config.logbook_path, outlets(config), log),
+        log=log,
+        ping=ping,
+        outgoing=lambda: waiting(config.relay_folder),
     )
 
 
@@ -211,4 +299,8 @@ def recipients(
 
 def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:
     """What makes them when they are due."""
-    return Service(sweep(config, log), log, Notifier(environ), config.poll_interval)
+    passes = sweep(config, log)
+    follows = watch(config, log)
+    follows.outbox.stopped = passes.stop.is_set
+    passes.on_end = follows.after
+    return Service(passes, log, Notifier(environ), config.poll_interval, follows)

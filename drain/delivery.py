@@ -21,6 +21,7 @@ from drain.keys import State as KeyState
 from drain.ledger import DELETED, Ledger
 from drain.log import Log
 from drain.mail import Mail
+from drain.mailboxes import Mailboxes
 from drain.marks import Marks
 from drain.opener import OBJECT_LIMIT, Kind, Opened, Opener, envelope_of, kind_of
 from drain.outcome import Outcome, Result, Step
@@ -39,10 +40,11 @@ _ASIDE = (State.SETTING_ASIDE, State.QUARANTINED, State.DISCARDING, State.DISCAR
 
 @dataclass(frozen=True)
 class NoKey:
-    """What was known when no key opened an object: the key files as they were, and the key in doubt."""
+    """What was known when no key opened an object: the key files as they were, the key in doubt, and the words."""
 
     keys: KeyState
     suspect: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Delivery:
     handover: Handover
     ends: Ends
     stamp: Stamp
+    mailboxes: Mailboxes | None
     log: Log
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
@@ -78,7 +81,7 @@ class Delivery:
         if row is not None and row.state is State.DELIVERED:
             return self._settle(listed, row)
         if self._still_has_no_key(listed):
-            return Result(Outcome.NO_KEY, listed.key)
+            return Result(Outcome.NO_KEY, listed.key, words=self.no_key[listed].words)
         if listed.size > OBJECT_LIMIT:
             return self._set_aside_unopened(listed)
         for _ in range(_LOOKS):
@@ -214,7 +217,7 @@ class Delivery:
         written_at = fetched.version.last_modified.timestamp()
         if error.suspect and self.ledger.notes.is_key_proven(error.suspect, written_at):
             return self._not_mail(fetched, "damaged", f"{error} It opened later ones, so this one was changed.")
-        self.no_key[fetched.version] = NoKey(keys, error.suspect)
+        self.no_key[fetched.version] = NoKey(keys, error.suspect, str(error))
         result = Result(Outcome.NO_KEY, fetched.version.key, words=str(error))
         self.log.notice("mail", state=result.outcome.value, object=result.key, message=result.words)
         return result

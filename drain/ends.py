@@ -24,7 +24,6 @@ _LAST_RETRY_SECONDS = 3600.0
 # Each of these tries can be a copy more in the mailbox.
 _FIRST_NO_REPLY_RETRY_SECONDS = 300.0
 _LAST_NO_REPLY_RETRY_SECONDS = 86400.0
-_ALARMING_TRIES = 4
 _WITH_IDENTITY = re.compile("^[0-9a-f]{64}-")
 _REASON_METADATA = "drain-reason"
 
@@ -136,13 +135,6 @@ class Ends:
         self.ledger.unknown(mail.identity, str(lost), now + wait, now)
         result = Result(Outcome.UNKNOWN, version.key, mail.recipient, why="no-reply", words=str(lost))
         self.say(result, mail.identity)
-        if tries >= _ALARMING_TRIES:
-            self.log.alert(
-                "no-reply",
-                id=mail.identity[:16],
-                tries=tries,
-                message="The mail server never answers to this mail, and may have a copy of every try.",
-            )
         return result
 
     def say(self, result: Result, identity: str, *, size: int | None = None) -> None:

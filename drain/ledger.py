@@ -14,7 +14,7 @@ from drain.database import Database
 from drain.history import History, message_id_of
 from drain.mail import Mail
 from drain.notes import Notes
-from drain.state import Row, State
+from drain.state import Row, State, Troubles
 from drain.tables import LEDGER
 from drain.verdicts import Verdicts
 
@@ -23,6 +23,9 @@ Version = tuple[str, str, str]  # key, ETag, last-modified
 
 # The reason of a mail that a person deleted: no filter's, so that no filter's rights apply.
 DELETED = "deleted"
+_RECENT_SECONDS = 86400.0
+# Each of these can be a copy more in the mailbox.
+_ALARMING_REINJECTIONS = 3
 _ENDS = {State.SETTING_ASIDE: State.QUARANTINED, State.DISCARDING: State.DISCARDED}
 _COLUMNS = ", ".join(Row.__dataclass_fields__)
 
@@ -71,6 +74,23 @@ class Ledger:
         """How many mails there are in each state. Reads the whole table."""
         with self._db.reading() as db:
             return {State(s): n for s, n in db.execute("SELECT state, count(*) FROM mail GROUP BY state")}
+
+    def troubles(self, now: float) -> Troubles:
+        """What a person should know of."""
+        with self._db.reading() as db:
+            # A filter's reason is in its verdict too; "spam" is what several add up to.
+            quarantined = db.execute(
+                "SELECT coalesce(reason, ''), count(*) FROM mail WHERE state = 'quarantined' AND reason != 'spam'"
+                " AND NOT EXISTS (SELECT 1 FROM verdict WHERE verdict.identity = mail.identity"
+                " AND verdict.code = mail.reason) GROUP BY reason"
+            ).fetchall()
+            (missing,) = db.execute(
+                "SELECT count(*) FROM mail WHERE missing_at > ?", (now - _RECENT_SECONDS,)
+            ).fetchone()
+            (unanswered,) = db.execute(
+                "SELECT count(*) FROM mail WHERE state = 'injecting' AND reinjections >= ?", (_ALARMING_REINJECTIONS,)
+            ).fetchone()
+        return Troubles(dict(quarantined), missing, unanswered)
 
     # -- writing: each before the step that it guards --
 

@@ -28,13 +28,14 @@ CREATE TABLE alert (
     kind     TEXT NOT NULL,
     subject  TEXT NOT NULL,                  -- which filter, which key; "" where there is only one
     words    TEXT NOT NULL,
+    over_words TEXT NOT NULL DEFAULT '',     -- what is said once it is over
     count    INTEGER NOT NULL,
     oldest_at REAL,                          -- Unix time
     since    REAL NOT NULL,                  -- when it was first so
     clear_since REAL,                        -- when it was last seen not to be so any more; NULL: it is so
     told_at  REAL,                           -- when the person was last told that it is so; NULL: not yet
     relapses INTEGER NOT NULL DEFAULT 0,     -- how often it began again soon after it was over
-    over_at  REAL,                           -- when the person was told that it is over; NULL: it is on
+    over_at  REAL,                           -- when it was over; NULL: it is on
     PRIMARY KEY (kind, subject)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (

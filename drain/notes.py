@@ -1,4 +1,4 @@
-"""What drain remembers beside the mails: keys that are proven, what was spent, what a person was told."""
+"""What drain remembers beside the mails: keys that are proven, what was spent."""
 
 import datetime
 import sys
@@ -47,15 +47,6 @@ class Notes:
                 return False
             self._set(f"spent {name}", f"{month} {max(spent, 0)}")
             return True
-
-    def told(self, what: str) -> tuple[str, float]:
-        """The words that the person was told of something that is still so ("" for none), and when he last was."""
-        at, _, words = self._get(f"told {what}").partition(" ")
-        return words, float(at or "-inf")
-
-    def tell(self, what: str, words: str, at: float) -> None:
-        """Notes what the person is told; "" once it is over."""
-        self._set(f"told {what}", f"{at} {words}")
 
     def _get(self, name: str) -> str:
         with self._db.reading() as db:

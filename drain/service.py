@@ -22,6 +22,7 @@ from drain.notify import Notifier
 from drain.outcome import Outcome, Step
 from drain.summary import Summary
 from drain.sweep import Sweep
+from drain.watch import Watch
 
 # With what Python takes to end, on a slow machine, within the 10 s that are promised.
 _STOP_SECONDS = 7.5
@@ -31,6 +32,8 @@ _JITTER = 0.1
 # longer hangs, and the watchdog should have its way.
 _LONGEST_SILENCE_SECONDS = FINAL_REPLY_SECONDS + 60
 _TICK_SECONDS = 0.5
+# How often a long pass is said to go on, or to hang.
+_LOOK_SECONDS = 300.0
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Service:
     log: Log
     notifier: Notifier
     poll_interval_seconds: float
+    watch: Watch
     gives_up: bool = True
     _wake: threading.Event = field(default_factory=threading.Event)
     _last_step_at: float = field(default_factory=time.monotonic)
@@ -53,7 +57,9 @@ class Service:
     def once(self) -> Summary:
         """One pass."""
         self._listen()
-        return self._pass()
+        summary = self._pass()
+        self.watch.finish()
+        return summary
 
     def run(self) -> Summary:
         """Passes for ever; the last one's summary.
@@ -66,12 +72,14 @@ class Service:
         self.log.info("run", message="drain runs; the first look into the bucket comes now.")
         summary = self._pass()
         if self.gives_up and isinstance(summary.error, (Refused, ConfigError)):
+            self.watch.finish()
             return summary
         while not self.sweep.stop.is_set():
             self._wait(self._delay_seconds(summary))
             if not self.sweep.stop.is_set():
                 summary = self._pass()
         self.notifier.stopping()
+        self.watch.finish(0.0)
         self.log.info("run", message="drain stopped.")
         return summary
 
@@ -97,10 +105,15 @@ class Service:
         thread = threading.Thread(target=lambda: done.append(self.sweep.run()), name="pass", daemon=True)
         thread.start()
         stop_at = float("inf")
+        look_at = time.monotonic() + _LOOK_SECONDS
         while thread.is_alive() and time.monotonic() < stop_at:
             thread.join(_TICK_SECONDS)
-            if time.monotonic() - self._last_step_at < _LONGEST_SILENCE_SECONDS:
+            silence = time.monotonic() - self._last_step_at
+            if silence < _LONGEST_SILENCE_SECONDS:
                 self.notifier.alive()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + _LOOK_SECONDS
+                self.watch.working() if silence < _LOOK_SECONDS else self.watch.hanging(silence)
             if self.sweep.stop.is_set():
                 stop_at = min(stop_at, time.monotonic() + _STOP_SECONDS)
         # No summary: it hangs in the network and is left behind, or a bug ended it.

@@ -1,5 +1,6 @@
 """Where a mail is, and what the ledger knows of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +16,20 @@ class State(StrEnum):
     QUARANTINED = "quarantined"
     DISCARDING = "discarding"
     DISCARDED = "discarded"
+
+
+@dataclass(frozen=True)
+class Troubles:
+    """What the ledger has that a person should know of.
+
+    ``quarantined`` is how many mails for which reason, but for those that a filter
+    put there; ``missing`` were found gone from the bucket in the last day;
+    ``unanswered`` are those that the mail server never answers to.
+    """
+
+    quarantined: Mapping[str, int]
+    missing: int
+    unanswered: int
 
 
 @dataclass(frozen=True)

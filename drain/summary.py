@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from drain.errors import DrainError
 from drain.outcome import Outcome
+from drain.state import Troubles
 
 _PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED, Outcome.DISCARDED)
-_LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
+LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
 
 
 @dataclass
@@ -16,12 +17,18 @@ class Summary:
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     listed: int = 0
+    pending: int | None = None  # what is left of that; None: R2 did not say how much there is
+    oldest_at: float | None = None  # when the oldest of these was written; Unix time
     missing: int = 0
     asided: Counter[str] = field(default_factory=Counter)  # reasons of what went to quarantine, but for filters'
     keyless: Counter[str] = field(default_factory=Counter)  # what was seen to have no key, in words
     waiting: Counter[str] = field(default_factory=Counter)  # what deferred mail waits for
     woken: int = 0  # of these, what is due after all
     no_junk_mailbox: bool | None = None  # whether SPAM_RCPT was refused; None: not asked for
+    connected: bool = False  # whether the mail server let us in
+    answered: set[str] = field(default_factory=set)  # filters that had something to say
+    failing: dict[str, str] = field(default_factory=dict)  # filters that had not, and why
+    troubles: Troubles | None = None  # what the ledger has that a person should know of; None: not looked
     bugs: int = 0
     stopped: bool = False
     seconds: float = 0.0
@@ -34,6 +41,8 @@ class Summary:
         self.outcomes[Outcome.WAITING] -= first.outcomes[Outcome.WAITING]
         self.listed += first.listed - first.outcomes[Outcome.WAITING]
         self.missing += first.missing
+        self.connected = self.connected or first.connected
+        self.answered |= first.answered
         self.bugs += first.bugs
         self.seconds += first.seconds
         return self
@@ -51,4 +60,4 @@ class Summary:
     @property
     def left(self) -> int:
         """Mails seen that wait for another pass."""
-        return sum(self.outcomes[outcome] for outcome in _LEFT)
+        return sum(self.outcomes[outcome] for outcome in LEFT)

@@ -28,15 +28,15 @@ from drain.handover import Handover
 from drain.inject import Session
 from drain.ledger import Ledger, Version, version_of
 from drain.log import Log
+from drain.mailboxes import Mailboxes
 from drain.marks import Marks
 from drain.notes import Purse
 from drain.opener import Opener
 from drain.outcome import Outcome, Result, Step
-from drain.report import Report
 from drain.routing import Router
 from drain.sessions import Sessions
 from drain.state import Row, State
-from drain.summary import Summary
+from drain.summary import LEFT, Summary
 
 # After so many mails in a row that R2 did not give or take, a LIST tells whether
 # the link is down: the rest of a long backlog would only wait for time-outs.
@@ -65,10 +65,13 @@ class Sweep:
     retention_seconds: float
     policy: Policy
     marks: Marks
+    mailboxes: Mailboxes | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     step: Callable[[Step, str], None] = lambda step, name: None
     on_listed: Callable[[int], None] = lambda count: None
     on_result: Callable[[Result], None] = lambda result: None
+    # What follows a pass, once the lock is released.
+    on_end: Callable[[Summary], None] = lambda summary: None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen, and the files as they were then.
@@ -82,7 +85,10 @@ class Sweep:
         What ends it early is in the summary's ``error``, not raised.
         """
         summary = self._run()
-        return self._run().after(summary) if summary.woken and not self.stop.is_set() else summary
+        if summary.woken and not self.stop.is_set():
+            summary = self._run().after(summary)
+        self.on_end(summary)
+        return summary
 
     def _run(self) -> Summary:
         summary = Summary()
@@ -91,7 +97,8 @@ class Sweep:
             pages = self.bucket.pages(self.prefixes.pending)
             first = next(pages, None)
             self.step(Step.LISTED, "")
-            if first is not None or self._has_unfinished():
+            summary.pending = 0 if first is None else None
+            if first is not None or self._has_unfinished(summary):
                 self._work(itertools.chain([first] if first else [], pages), summary)
         except DrainError as error:
             summary.error = error
@@ -108,13 +115,14 @@ class Sweep:
             summary.error = error
         return summary
 
-    def _has_unfinished(self) -> bool:
+    def _has_unfinished(self, summary: Summary) -> bool:
         if not self.ledger_path.exists():
             return False
         # A command may have written to it meanwhile: `drain quarantine release` does.
         if self._ledger_seen != _stamps(self.ledger_path):
             with contextlib.closing(Ledger(self.ledger_path)) as ledger:
                 self._unfinished = bool(ledger.unfinished())
+                summary.troubles = ledger.troubles(self.clock())
             self._ledger_seen = _stamps(self.ledger_path)
         return self._unfinished
 
@@ -137,7 +145,12 @@ class Sweep:
             work = _Pass(self, delivery, summary)
             unseen = ledger.unfinished()
             forgotten = set(self._no_key)
-            complete = work.feed(itertools.chain(pages, self._released(dict(unseen), delivery)), unseen, forgotten)
+            try:
+                complete = work.feed(itertools.chain(pages, self._released(dict(unseen), delivery)), unseen, forgotten)
+            finally:
+                summary.pending, summary.oldest_at = (work.left, work.oldest_at) if listed_all else (None, None)
+                summary.answered = set(delivery.chain.answered)
+                summary.failing = {name: delivery.chain.troubles[name] for name in delivery.chain.failing}
             if complete and listed_all:
                 for version in forgotten:
                     self._no_key.pop(version, None)
@@ -146,8 +159,7 @@ class Sweep:
             if complete:
                 summary.woken = self._wake(work.canaries, delivery.chain, ledger)
             summary.error = work.error or (None if summary.progressed else work.refused)
-            report = Report(self.log, ledger.notes, self.router, self.prefixes.quarantine, self.clock)
-            report.tell(summary, delivery.chain)
+            summary.troubles = ledger.troubles(self.clock())
 
     @staticmethod
     def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:
@@ -167,6 +179,7 @@ class Sweep:
             handover=Handover(sessions, ledger, ends, self.log, self.step, self.clock),
             ends=ends,
             stamp=stamp.load(self.state_dir),
+            mailboxes=self.mailboxes,
             log=self.log,
             step=self.step,
             clock=self.clock,
@@ -207,7 +220,7 @@ class Sweep:
                 continue
             ledger.missing(identity, self.clock())
             summary.missing += 1
-            self.log.alert(
+            self.log.error(
                 "missing",
                 id=identity[:16],
                 object=names[0],
@@ -240,6 +253,9 @@ class _Pass:
         self._connected = False
         # Reasons of which one mail is tried before it is due.
         self.canaries: set[str] = set()
+        # Of what lies under pending/: how much stays, None once that is not known.
+        self.left: int | None = 0
+        self.oldest_at: float | None = None
         self.error: DrainError | None = None
         self.refused: BucketRefused | None = None
 
@@ -276,21 +292,55 @@ class _Pass:
         for page in pages:
             self._summary.listed += len(page)
             self._sweep.on_listed(self._summary.listed)
-            for listed in sorted(page, key=lambda entry: entry.last_modified):
+            ordered = sorted(page, key=lambda entry: entry.last_modified)
+            for place, listed in enumerate(ordered):
                 unseen.pop(version_of(listed), None)
                 forgotten.discard(listed)
-                row = self._delivery.ledger.find_by_object(listed)
-                if row is not None and self._delivery.not_due(row) and not self._is_canary(row):
-                    why, words = row.reason or "", row.words or ""
-                    self._count(Result(Outcome.WAITING, listed.key, row.recipient, why=why, words=words))
-                    continue
-                if not self._connected:
-                    self._delivery.handover.sessions.open()
-                    self._connected = True
-                    self._sweep.step(Step.CONNECTED, "")
-                if not crew.submit((listed, row), listed.size):
+                try:
+                    taken = self._submit(listed, crew)
+                except DrainError:
+                    self._leave_rest(ordered[place:], pages)
+                    raise
+                if not taken:
+                    self._leave_rest(ordered[place:], pages)
                     return False
         return True
+
+    def _submit(self, listed: ListedObject, crew: Crew[tuple[ListedObject, Row | None]]) -> bool:
+        """Hands one object to the crew, if it is due; False if the pass is halted."""
+        row = self._delivery.ledger.find_by_object(listed)
+        if row is not None and self._delivery.not_due(row) and not self._is_canary(row):
+            why, words = row.reason or "", row.words or ""
+            self._count(listed, Result(Outcome.WAITING, listed.key, row.recipient, why=why, words=words))
+            return True
+        if not self._connected:
+            self._delivery.handover.sessions.open()
+            self._connected = self._summary.connected = True
+            self._sweep.step(Step.CONNECTED, "")
+        return crew.submit((listed, row), listed.size)
+
+    def _leave_rest(self, page: Iterable[ListedObject], pages: Iterable[list[ListedObject]]) -> None:
+        """What a halted pass leaves as it is; how much that is wants to be known all the same."""
+        for listed in page:
+            self._leave(listed)
+        try:
+            for more in pages:
+                if self._sweep.stop.is_set():
+                    raise Stopping("drain was asked to stop.")
+                self._summary.listed += len(more)
+                for listed in more:
+                    self._leave(listed)
+        except DrainError:
+            self.left = None
+
+    def _leave(self, listed: ListedObject) -> None:
+        """It stays under ``pending/``, if that is where it is."""
+        if not listed.key.startswith(self._sweep.prefixes.pending):
+            return
+        written_at = listed.last_modified.timestamp()
+        with self._lock:
+            self.left = None if self.left is None else self.left + 1
+            self.oldest_at = written_at if self.oldest_at is None else min(self.oldest_at, written_at)
 
     def _is_canary(self, row: Row) -> bool:
         """Of the mails that wait for a filter one is tried in each pass: so it is found out when the filter is mended.
@@ -310,23 +360,28 @@ class _Pass:
         """One object, on a thread of the crew."""
         listed, row = work
         if self._halted():
+            self._leave(listed)
             return
         try:
             result = self._delivery.deliver(listed, row)
         except Stopping:
+            self._leave(listed)
             return
         except (BucketUnavailable, BucketRefused) as error:
             result = self._bucket_failed(listed, error)
         except DrainError as error:
+            self._leave(listed)
             self._halt(error)
             return
         except Exception as error:  # noqa: BLE001 (a bug met by one mail must not hold up the others)
             result = self._bug(listed, error)
         else:
             self._failures_in_a_row = 0
-        self._count(result)
+        self._count(listed, result)
 
-    def _count(self, result: Result) -> None:
+    def _count(self, listed: ListedObject, result: Result) -> None:
+        if result.outcome in LEFT:
+            self._leave(listed)
         with self._lock:
             self._summary.outcomes[result.outcome] += 1
             if result.outcome is Outcome.QUARANTINED and not result.verdict:

@@ -13,6 +13,7 @@ from drain import assembly, config
 from drain.demo.s3 import S3Server, StoredObject
 from drain.log import Level, Log, json_lines
 from drain.sweep import Sweep
+from drain.watch import Watch
 from tests.smtp_fake import FakeSmtp
 
 DOMAIN = "example.test"
@@ -89,9 +90,20 @@ class House:
         """The settings."""
         return environment(self.s3, self.smtp, self.state_dir, **more)
 
+    def watch(self, **settings: str) -> Watch:
+        """What follows passes, with the test's clock and log."""
+        made = assembly.watch(config.load(self.environ(**settings))[0], self.events.log)
+        made.clock = made.outbox.clock = lambda: self.now
+        return made
+
+    def alerts(self, kind: str) -> list[dict[str, Any]]:
+        """The alerts of a kind, in the log."""
+        return [event for event in self.events("alert") if event["kind"] == kind]
+
     def sweep(self, **settings: str) -> Sweep:
-        """A sweep with the test's clock and log."""
+        """A sweep with the test's clock and log, and what follows it."""
         made = assembly.sweep(config.load(self.environ(**settings))[0], self.events.log)
+        made.on_end = self.watch(**settings).after
         made.clock = lambda: self.now
         made.sleep = self._sleep
         return made

@@ -368,12 +368,3 @@ def test_a_budget_is_not_overspent_by_threads_that_come_at_once(ledger: Ledger) 
     with ThreadPoolExecutor(16) as pool:
         taken = list(pool.map(lambda _: Purse(ledger.notes).spend("ai", 20), range(100)))
     assert sum(taken) == 20
-
-
-def test_what_a_person_was_told_is_remembered_until_it_is_over(path: Path, ledger: Ledger) -> None:
-    assert ledger.notes.told("filter ai") == ("", float("-inf"))
-    ledger.notes.tell("filter ai", "It is away.", 5.0)
-    ledger = again(path, ledger)
-    assert ledger.notes.told("filter ai") == ("It is away.", 5.0)
-    ledger.notes.tell("filter ai", "", 5.0)
-    assert ledger.notes.told("filter ai") == ("", 5.0)

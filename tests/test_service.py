@@ -53,7 +53,7 @@ def test_a_status_cannot_carry_a_message_of_its_own(tmp_path: Path) -> None:
 
 def test_a_refusal_after_a_good_pass_is_waited_out(house: House) -> None:
     """R2's bad day must not end a service that systemd does not start again."""
-    service = Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=0.01)
+    service = Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=0.01, watch=house.watch())
     refusals = iter([None, Fault(status=403, code="AccessDenied"), Fault(status=403, code="AccessDenied")])
 
     def answer(operation: str, key: str) -> Fault | None:
@@ -70,7 +70,7 @@ class TestDelay:
     @pytest.fixture
     def service(self, house: House, monkeypatch: pytest.MonkeyPatch) -> Service:
         monkeypatch.setattr("random.uniform", lambda low, high: (low + high) / 2)
-        return Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=60.0)
+        return Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=60.0, watch=house.watch())
 
     def test_an_empty_pass_waits_the_interval(self, service: Service) -> None:
         assert service._delay_seconds(Summary()) == 60.0
@@ -87,7 +87,9 @@ class TestDelay:
         assert waits == [60.0, 120.0, 240.0, 480.0, 900.0, 900.0, 900.0]
 
     def test_jitter_is_a_tenth(self, house: House) -> None:
-        service = Service(house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=100.0)
+        service = Service(
+            house.sweep(), house.events.log, Notifier({}), poll_interval_seconds=100.0, watch=house.watch()
+        )
         waits = [service._delay_seconds(Summary()) for _ in range(200)]
         assert 90 <= min(waits) < 95
         assert 105 < max(waits) <= 110
@@ -109,7 +111,7 @@ def test_a_pass_that_hangs_starves_the_watchdog(house: House, monkeypatch: pytes
         return None
 
     house.s3.fault = slow
-    service = Service(house.sweep(), house.events.log, Feeding({}), poll_interval_seconds=60.0)
+    service = Service(house.sweep(), house.events.log, Feeding({}), poll_interval_seconds=60.0, watch=house.watch())
     begun = time.monotonic()
     service._pass()
     assert fed

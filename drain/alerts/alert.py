@@ -29,11 +29,18 @@ class Kind(StrEnum):
 
 
 class AlertState(StrEnum):
-    """Where it is; also ``MAIL_ALERT_STATE``."""
+    """Where it is; also ``MAIL_ALERT_STATE``. `BEGINS` and `PASSED` are for the log alone."""
 
+    BEGINS = "begins"  # so, and not long enough to be told
+    PASSED = "passed"  # over before it was
     ON = "on"
     AGAIN = "again"  # still on, told again
     OVER = "over"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a person hears of it."""
+        return self not in (AlertState.BEGINS, AlertState.PASSED)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ gate       whether the upstream can be reached; while it cannot, one tries
 returns    DSNs into the person's own mailbox
 dsn        what a DSN looks like
 refusal    what the client is told
+waiting    how much is to be sent, for who only wants to know that
 step       the points at which the crash suite kills the process
 ========== ======================================================================
 """

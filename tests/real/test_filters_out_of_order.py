@@ -99,8 +99,8 @@ def test_mail_waits_for_a_filter_that_goes_in_the_middle_of_a_pass_and_is_delive
     assert not without_verdict(judged, name)
     assert len(judged.house.r2.keys("pending/")) == MAILS - delivered
     assert len(judged.house.r2.keys("processed/")) == delivered
-    (alert,) = [event for event in broken.events if event["level"] == "alert"]
-    assert (alert["event"], alert["filter"]) == ("filter", name)
+    (alert,) = broken("alert")
+    assert (alert["kind"], alert["subject"], alert["state"]) == ("filter", name, "begins")
     assert alert["message"].endswith("Mail waits for it.")
 
     if fate == HUNG:
@@ -113,7 +113,7 @@ def test_mail_waits_for_a_filter_that_goes_in_the_middle_of_a_pass_and_is_delive
     assert (len(mended("mail", state="delivered")), mended.code) == (MAILS - delivered, 0)
     assert filed(judged) == every_mail_once(MAILS)
     assert not without_verdict(judged, name)
-    assert [event["message"] for event in mended("filter")] == ["It works again."]
+    assert [event["message"] for event in mended("alert")] == [f"{name}: It works again."]
     assert judged.house.r2.keys("pending/") == []
     assert len(judged.house.r2.keys("processed/")) == MAILS
     if name != "decision":
@@ -135,8 +135,8 @@ def test_mail_goes_on_without_a_filter_that_fails_open_and_says_so(
     said = Counter(verdict_of(one, name) == "failed" for one in judged.house.server.mailbox(ALICE))
     assert STRUCK_AFTER <= said[False] < MAILS - 5
     assert said[True] == MAILS - said[False]
-    (alert,) = [event for event in broken.events if event["level"] == "alert"]
-    assert (alert["event"], alert["filter"]) == ("filter", name)
+    (alert,) = broken("alert")
+    assert (alert["kind"], alert["subject"], alert["state"]) == ("filter", name, "begins")
     assert alert["message"].endswith("Mail goes on without it.")
 
 
@@ -154,18 +154,18 @@ def test_a_series_of_passes_without_a_filter_has_one_alert(
     part = start("clamav")
     put(judged, MAILS)
     broken = judged.watched(part.kill, STRUCK_AFTER)
-    alerts = broken("filter", level="alert")
+    alerts = broken("alert")
     left = MAILS - len(broken("mail", state="delivered"))
     assert judged.pass_()["waiting"] == left - 1, "not due, and one of them is tried"
     for _ in range(2):
         judged.all_are_due()
         again = judged.watched()
         assert len(again("mail", state="deferred")) == left
-        alerts += again("filter", level="alert")
+        alerts += again("alert")
     assert len(alerts) == 1
     start("clamav")
     judged.all_are_due()
-    assert len(judged.watched()("filter", message="It works again.")) == 1
+    assert len(judged.watched()("alert", message="clamav: It works again.")) == 1
     assert filed(judged) == every_mail_once(MAILS)
 
 

@@ -91,7 +91,7 @@ def test_a_thousand_mails_without_a_key_are_one_alert(house: House, keys: dict[s
     sweep = house.sweep(**keys)
     summary = sweep.run()
     assert summary.outcomes == {Outcome.NO_KEY: 40, Outcome.DELIVERED: 1}
-    (alert,) = house.events("no-key")
+    (alert,) = house.alerts("no-key")
     assert alert["mails"] == 40
     assert key_id(OTHER_KEY).hex() in alert["message"]
     assert len(house.keys("pending/")) == 40
@@ -99,7 +99,7 @@ def test_a_thousand_mails_without_a_key_are_one_alert(house: House, keys: dict[s
     fetched = house.s3.requests["GetObject"]
     assert sweep.run().no_key == 40
     assert house.s3.requests["GetObject"] == fetched, "what has no key is not fetched again"
-    assert len(house.events("no-key")) == 1
+    assert len(house.alerts("no-key")) == 1
 
 
 def test_many_unknown_keys_are_one_alert_and_are_forgotten_with_their_mail(house: House, keys: dict[str, str]) -> None:
@@ -109,7 +109,7 @@ def test_many_unknown_keys_are_one_alert_and_are_forgotten_with_their_mail(house
         put(house, f"{number}", body[:4] + number.to_bytes(8, "big") + body[12:])
     sweep = house.sweep(**keys)
     assert sweep.run().no_key == 30
-    (alert,) = house.events("no-key")
+    (alert,) = house.alerts("no-key")
     assert alert["mails"] == 30
     assert "And 29 other reasons like it." in alert["message"]
     assert len(sweep._no_key) == 30
@@ -168,7 +168,7 @@ def test_mail_comes_without_a_restart_once_its_key_is_in_place(house: House, tmp
     path = tmp_path / "late.pem"
     sweep = house.sweep(PRIVATE_KEY_FILE=str(path))
     assert sweep.run().no_key == 1
-    assert "late.pem cannot be read" in house.events("no-key")[0]["message"]
+    assert "late.pem cannot be read" in house.alerts("no-key")[0]["message"]
     path.write_bytes(pem(OTHER_KEY))
     assert sweep.run().outcomes == {Outcome.DELIVERED: 1}
 
@@ -176,7 +176,7 @@ def test_mail_comes_without_a_restart_once_its_key_is_in_place(house: House, tmp
 def test_a_wrong_key_of_mailbridges_is_no_damage(house: House, keys: dict[str, str]) -> None:
     put(house, "x", bridge(INSIDE, key=other_rsa_key()))
     assert house.sweep(**keys).run().outcomes == {Outcome.NO_KEY: 1}
-    assert "does not open it" in house.events("no-key")[0]["message"]
+    assert "does not open it" in house.alerts("no-key")[0]["message"]
 
 
 def test_mail_for_a_newer_key_of_mailbridges_waits_though_the_old_key_has_opened_others(

@@ -47,7 +47,7 @@ def test_an_empty_bucket_costs_one_list_and_nothing_else(house: House) -> None:
     assert summary.error is None
     assert house.s3.requests == {"ListObjectsV2": 1}
     assert house.smtp.connections == 0
-    assert not house.state_dir.exists()
+    assert [path.name for path in house.state_dir.iterdir()] == ["logbook.db"]
 
 
 def test_a_mail_costs_one_get_one_copy_one_delete(house: House) -> None:
@@ -413,7 +413,7 @@ def test_a_sealed_object_without_a_key_waits_and_the_others_go_on(house: House) 
     summary = house.sweep().run()
     assert summary.outcomes == {Outcome.NO_KEY: 2, Outcome.DELIVERED: 1}
     assert len(house.keys("pending/")) == 2
-    (alert,) = house.events("no-key")
+    (alert,) = house.alerts("no-key")
     assert alert["mails"] == 2
     assert "And 1 other reason" in alert["message"]
 
@@ -424,7 +424,7 @@ def test_an_object_without_a_key_is_fetched_and_reported_once_a_process(house: H
     for _ in range(3):
         assert sweep.run().no_key == 1
     assert house.s3.requests["GetObject"] == 1
-    assert len(house.events("no-key")) == 1
+    assert len(house.alerts("no-key")) == 1
 
 
 # -- the line drops --
@@ -499,7 +499,7 @@ def test_a_mail_whose_reply_never_comes_is_tried_less_and_less_and_reported(hous
         sweep.run()
         house.now += 3600
     assert 4 <= len(house.smtp.filed) <= 10
-    assert house.events("no-reply")
+    assert [alert["state"] for alert in house.alerts("no-reply")][:1] == ["on"]
 
 
 def test_the_wait_after_a_missing_reply_counts_no_try_that_sent_nothing(house: House) -> None:
