@@ -55,15 +55,17 @@ class Memory:
         (a filter that is not used any more) it is over.
         """
         with self._db.writing():
-            before = {(one.kind, one.subject): self._in_time(one, now) for one in self.all()}
-            rows: dict[tuple[Kind, str], Remembered | None] = dict(before)
+            before = {(one.kind, one.subject): one for one in self.all()}
+            rows: dict[tuple[Kind, str], Remembered | None] = {
+                key: self._in_time(one, now) for key, one in before.items()
+            }
             reported = {(condition.kind, condition.subject): condition for condition in seen}
             for (kind, subject), row in before.items():
                 if kind in subjects and subject not in subjects[kind]:
                     reported[kind, subject] = Condition(
                         kind, on=False, words="It is not used any more.", subject=subject
                     )
-                elif row.over_at is not None and now - row.over_at >= self._relapse_seconds:
+                elif row.over_at is not None and abs(now - row.over_at) >= self._relapse_seconds:
                     rows[kind, subject] = None
             news = []
             for key in sorted(rows.keys() | reported.keys()):
