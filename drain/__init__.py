@@ -110,6 +110,7 @@ show       what a person at a terminal sees, of a pass and of a mail
 keygen     a key pair, and what to do with it
 service    the loop of ``drain run``: polling, signals, systemd
 sweep      one pass over ``pending/``
+feeding    the mails of a pass, several at once
 summary    what a pass came to
 watch      what follows a pass: noted, told, shown
 alerts     what a person has to be told, how often, and the ways out; has a map of its own

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drain import bucket as bucket_module, directory, recipients as recipients_module
 from drain.alerts.alert import Kind, Outlet
@@ -33,6 +34,9 @@ from drain.setting import Secret
 from drain.settings import Config
 from drain.sweep import Sweep
 from drain.watch import Watch
+
+if TYPE_CHECKING:
+    from drain.alerts.ping import Ping
 
 
 def bucket(config: Config) -> Bucket:
@@ -236,14 +240,18 @@ def outlets(config: Config) -> list[Outlet]:  # one import a branch, as above
     return found
 
 
+def ping(config: Config) -> "Ping | None":
+    """What hears of every pass, if anything does."""
+    if not config.healthcheck_url.reveal():
+        return None
+    from drain.alerts.ping import Ping  # noqa: PLC0415 (as above)
+
+    return Ping(config.healthcheck_url)
+
+
 def watch(config: Config, log: Log) -> Watch:
     """What follows passes."""
     rules = router(config)
-    ping = None
-    if config.healthcheck_url.reveal():
-        from drain.alerts.ping import Ping  # noqa: PLC0415 (as above)
-
-        ping = Ping(config.healthcheck_url)
     hour = 3600.0
     return Watch(
         path=config.logbook_path,
@@ -267,7 +275,7 @@ def watch(config: Config, log: Log) -> Watch:
         repeat_seconds=config.alert_repeat * hour,
         outbox=Outbox(config.logbook_path, outlets(config), log),
         log=log,
-        ping=ping,
+        ping=ping(config),
         outgoing=lambda: waiting(config.relay_folder),
     )
 

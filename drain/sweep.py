@@ -11,39 +11,31 @@ import datetime
 import itertools
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from drain import lock, stamp
 from drain.bucket import Bucket, ListedObject
-from drain.crew import Crew
 from drain.delivery import Delivery, NoKey
 from drain.ends import Ends, Prefixes
-from drain.errors import BucketRefused, BucketUnavailable, DrainError, Stopping
+from drain.errors import DrainError
+from drain.feeding import Feeding
 from drain.filters.chain import Chain
 from drain.filters.policy import Policy
 from drain.handover import Handover
 from drain.inject import Session
-from drain.ledger import Ledger, Version, version_of
+from drain.ledger import Ledger, Version
 from drain.log import Log
 from drain.mailboxes import Mailboxes
 from drain.marks import Marks
 from drain.notes import Purse
 from drain.opener import Opener
-from drain.outcome import Outcome, Result, Step
+from drain.outcome import Result, Step
 from drain.routing import Router
 from drain.sessions import Sessions
-from drain.state import Row, State
-from drain.summary import LEFT, Summary
-
-# After so many mails in a row that R2 did not give or take, a LIST tells whether
-# the link is down: the rest of a long backlog would only wait for time-outs.
-_BUCKET_FAILURES_IN_A_ROW = 5
-# DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
-_GRACE_SECONDS = 6.5
-_LAST_SECONDS = 0.5
+from drain.state import State
+from drain.summary import Summary
 
 
 @dataclass
@@ -142,7 +134,16 @@ class Sweep:
         ):
             self.step(Step.LOCKED, "")
             delivery = self._delivery(ledger, sessions)
-            work = _Pass(self, delivery, summary)
+            work = Feeding(
+                delivery=delivery,
+                summary=summary,
+                pending_prefix=self.prefixes.pending,
+                concurrency=self.concurrency,
+                memory_budget=self.memory_budget,
+                stop=self.stop,
+                on_listed=self.on_listed,
+                on_result=self.on_result,
+            )
             unseen = ledger.unfinished()
             forgotten = set(self._no_key)
             try:
@@ -239,183 +240,3 @@ def _stamps(ledger: Path) -> tuple[tuple[int, int], ...]:
             about = path.stat()
             found.append((about.st_mtime_ns, about.st_size))
     return tuple(found)
-
-
-class _Pass:
-    """The feeding of one pass: objects in, results counted, a halt where one concerns all."""
-
-    def __init__(self, sweep: Sweep, delivery: Delivery, summary: Summary) -> None:
-        self._sweep = sweep
-        self._delivery = delivery
-        self._summary = summary
-        self._lock = threading.Lock()
-        self._failures_in_a_row = 0
-        self._connected = False
-        # Reasons of which one mail is tried before it is due.
-        self.canaries: set[str] = set()
-        # Of what lies under pending/: how much stays, None once that is not known.
-        self.left: int | None = 0
-        self.oldest_at: float | None = None
-        self.error: DrainError | None = None
-        self.refused: BucketRefused | None = None
-
-    def feed(
-        self, pages: Iterable[list[ListedObject]], unseen: dict[Version, str], forgotten: set[ListedObject]
-    ) -> bool:
-        """Hands every listed object to the crew, and waits for it; whether the LIST came to its end.
-
-        Takes out of *unseen* and *forgotten* what is listed.
-        """
-        sweep = self._sweep
-        crew = Crew(sweep.concurrency, sweep.memory_budget, self._deliver, self._halted)
-        complete = False
-        try:
-            complete = self._submit_all(pages, unseen, forgotten, crew)
-        finally:
-            crew.finish()
-            # Asked to stop: let mails in hand finish, then break the sessions. What is
-            # still under way after that has its state in the ledger.
-            if not crew.wait(until=sweep.stop) and not crew.wait(seconds=_GRACE_SECONDS):
-                self._delivery.handover.sessions.abort()
-                crew.wait(seconds=_LAST_SECONDS)
-        if crew.error is not None:
-            raise crew.error
-        return complete and not self._halted()
-
-    def _submit_all(
-        self,
-        pages: Iterable[list[ListedObject]],
-        unseen: dict[Version, str],
-        forgotten: set[ListedObject],
-        crew: Crew[tuple[ListedObject, Row | None]],
-    ) -> bool:
-        for page in pages:
-            self._summary.listed += len(page)
-            self._sweep.on_listed(self._summary.listed)
-            ordered = sorted(page, key=lambda entry: entry.last_modified)
-            for place, listed in enumerate(ordered):
-                unseen.pop(version_of(listed), None)
-                forgotten.discard(listed)
-                try:
-                    taken = self._submit(listed, crew)
-                except DrainError:
-                    self._leave_rest(ordered[place:], pages)
-                    raise
-                if not taken:
-                    self._leave_rest(ordered[place:], pages)
-                    return False
-        return True
-
-    def _submit(self, listed: ListedObject, crew: Crew[tuple[ListedObject, Row | None]]) -> bool:
-        """Hands one object to the crew, if it is due; False if the pass is halted."""
-        row = self._delivery.ledger.find_by_object(listed)
-        if row is not None and self._delivery.not_due(row) and not self._is_canary(row):
-            why, words = row.reason or "", row.words or ""
-            self._count(listed, Result(Outcome.WAITING, listed.key, row.recipient, why=why, words=words))
-            return True
-        if not self._connected:
-            self._delivery.handover.sessions.open()
-            self._connected = self._summary.connected = True
-            self._sweep.step(Step.CONNECTED, "")
-        return crew.submit((listed, row), listed.size)
-
-    def _leave_rest(self, page: Iterable[ListedObject], pages: Iterable[list[ListedObject]]) -> None:
-        """What a halted pass leaves as it is; how much that is wants to be known all the same."""
-        for listed in page:
-            self._leave(listed)
-        try:
-            for more in pages:
-                if self._sweep.stop.is_set():
-                    raise Stopping("drain was asked to stop.")
-                self._summary.listed += len(more)
-                for listed in more:
-                    self._leave(listed)
-        except DrainError:
-            self.left = None
-
-    def _leave(self, listed: ListedObject) -> None:
-        """It stays under ``pending/``, if that is where it is."""
-        if not listed.key.startswith(self._sweep.prefixes.pending):
-            return
-        written_at = listed.last_modified.timestamp()
-        with self._lock:
-            self.left = None if self.left is None else self.left + 1
-            self.oldest_at = written_at if self.oldest_at is None else min(self.oldest_at, written_at)
-
-    def _is_canary(self, row: Row) -> bool:
-        """Of the mails that wait for a filter one is tried in each pass: so it is found out when the filter is mended.
-
-        The wait is for the others, which would each be fetched for nothing.
-        """
-        reason = row.reason or ""
-        if row.state is not State.DEFERRED or not reason.startswith("filter-") or reason in self.canaries:
-            return False
-        self.canaries.add(reason)
-        return self._delivery.ledger.wake(reason, row.identity) == 1
-
-    def _halted(self) -> bool:
-        return self.error is not None or self._sweep.stop.is_set()
-
-    def _deliver(self, work: tuple[ListedObject, Row | None]) -> None:
-        """One object, on a thread of the crew."""
-        listed, row = work
-        if self._halted():
-            self._leave(listed)
-            return
-        try:
-            result = self._delivery.deliver(listed, row)
-        except Stopping:
-            self._leave(listed)
-            return
-        except (BucketUnavailable, BucketRefused) as error:
-            result = self._bucket_failed(listed, error)
-        except DrainError as error:
-            self._leave(listed)
-            self._halt(error)
-            return
-        except Exception as error:  # noqa: BLE001 (a bug met by one mail must not hold up the others)
-            result = self._bug(listed, error)
-        else:
-            self._failures_in_a_row = 0
-        self._count(listed, result)
-
-    def _count(self, listed: ListedObject, result: Result) -> None:
-        if result.outcome in LEFT:
-            self._leave(listed)
-        with self._lock:
-            self._summary.outcomes[result.outcome] += 1
-            if result.outcome is Outcome.QUARANTINED and not result.verdict:
-                self._summary.asided[result.why] += 1
-            if result.outcome is Outcome.WAITING and result.why:
-                self._summary.waiting[result.why] += 1
-            if result.outcome is Outcome.DELIVERED and self._sweep.router.junk and result.verdict.startswith("junk"):
-                self._summary.no_junk_mailbox = result.why != "junk"
-            if result.outcome is Outcome.NO_KEY and result.words:
-                self._summary.keyless[result.words] += 1
-        self._sweep.on_result(result)
-
-    def _bucket_failed(self, listed: ListedObject, error: BucketUnavailable | BucketRefused) -> Result:
-        """R2 failed one object: the object's fault (a name that it cannot handle), or the link's?"""
-        self._sweep.log.warning("mail", state=Outcome.FAILED.value, object=listed.key, message=str(error))
-        with self._lock:
-            self._failures_in_a_row += 1
-            suspicious = self._failures_in_a_row % _BUCKET_FAILURES_IN_A_ROW == 0
-            self.refused = self.refused or (error if isinstance(error, BucketRefused) else None)
-        if suspicious:
-            try:
-                next(self._sweep.bucket.pages(self._sweep.prefixes.pending), None)
-            except DrainError as down:
-                self._halt(down)
-        return Result(Outcome.FAILED, listed.key, words=str(error))
-
-    def _bug(self, listed: ListedObject, error: Exception) -> Result:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}"
-        self._sweep.log.error("bug", object=listed.key, message=f"{message}. Please report it; the mail stays.")
-        with self._lock:
-            self._summary.bugs += 1
-        return Result(Outcome.FAILED, listed.key, words=message)
-
-    def _halt(self, error: DrainError) -> None:
-        with self._lock:
-            self.error = self.error or error

@@ -24,7 +24,7 @@ LAYERS = [
     ["assembly", "keygen", "show"],
     ["backup", "quarantine", "replay", "service"],
     ["sweep", "watch"],
-    ["metrics", "page"],
+    ["feeding", "metrics", "page"],
     ["delivery", "crew", "rebuild", "recipients", "status"],
     ["handover", "relay"],
     ["alerts", "ends"],
