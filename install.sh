@@ -68,7 +68,7 @@ idle_packages() (
     packages "$@"
     for package; do
         case $package in
-        clamav-daemon | nsd | spamd) quietly update-rc.d "$package" disable ;;
+        clamav-daemon | dovecot-core | nsd | spamd) quietly update-rc.d "$package" disable ;;
         esac
     done
 )
@@ -148,11 +148,14 @@ demo() {
 test_() {
     environment test --group test --group lint
     missing=
-    for package in postfix sasl2-bin libsasl2-modules swaks shellcheck spamassassin spamd spamc clamav-daemon nsd; do
+    for package in postfix sasl2-bin libsasl2-modules swaks shellcheck spamassassin spamd spamc clamav-daemon nsd \
+        dovecot-imapd; do
         installed "$package" || missing="$missing $package"
     done
     # By its command, since it also comes with Node's own packages.
     command -v npm >/dev/null || missing="$missing npm"
+    # By its commands, since Ubuntu has it as a snap only and Chrome in its place.
+    command -v chromium google-chrome >/dev/null || missing="$missing chromium"
     # shellcheck disable=SC2086 # several words
     if [ -n "$missing" ]; then idle_packages $missing; fi
     (cd worker && simulator)
@@ -160,7 +163,7 @@ test_() {
     .venv/bin/ruff check
     .venv/bin/ruff format --check
     .venv/bin/mypy
-    shellcheck install.sh .ci/run
+    shellcheck install.sh .ci/run systemd/*.sh termux/*.sh
     exec .venv/bin/python -m pytest "$@"
 }
 

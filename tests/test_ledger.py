@@ -13,6 +13,7 @@ import pytest
 from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
 from drain.filters.verdict import Action, Verdict
+from drain.history import hashed
 from drain.ledger import Ledger, version_of
 from drain.mail import Mail
 from drain.notes import Purse
@@ -216,8 +217,32 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(path
         assert [row[: len(before[0])] for row in new.execute("SELECT * FROM mail ORDER BY identity")] == before
 
 
-def test_a_ledger_made_anew_is_the_same_as_one_brought_up_to_date(path: Path, tmp_path: Path) -> None:
-    written_by_version(1, path)
+def test_a_ledger_of_version_2_is_brought_up_to_date_with_all_that_is_in_it(path: Path) -> None:
+    written_by_version(2, path)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        before = old.execute("SELECT * FROM mail ORDER BY identity").fetchall()
+    with contextlib.closing(Ledger(path)) as ledger:
+        rows = {name: ledger.find(Mail(name.encode(), MAIL.recipient, MAIL.sender).identity) for name in State}
+        assert {name: row.state for name, row in rows.items() if row} == {name: State(name) for name in State}
+        identity = rows[State.QUARANTINED].identity  # type: ignore[union-attr]
+        assert ledger.verdicts.of(identity)["clamav"].verdict.code == "virus"
+        assert ledger.history.of(identity) == []
+        troubles = ledger.troubles(2010.0)
+        assert (troubles.quarantined, troubles.missing, troubles.unanswered) == ({}, 1, 0)
+        # And it goes on from there.
+        mail = Mail(b"deferred", MAIL.recipient, MAIL.sender)
+        ledger.injecting(version("deferred"), mail, "alice@example.test", 3001.0)
+        assert [event.what for event in ledger.history.of(mail.identity)] == ["injecting"]
+    with contextlib.closing(sqlite3.connect(path)) as new:
+        assert new.execute("PRAGMA user_version").fetchone() == (LEDGER.version,)
+        after = [row[: len(before[0])] for row in new.execute("SELECT * FROM mail ORDER BY identity")]
+        changed = {old[0] for old, row in zip(before, after, strict=True) if old != row}
+        assert changed == {mail.identity}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_ledger_made_anew_is_the_same_as_one_brought_up_to_date(path: Path, tmp_path: Path, number: int) -> None:
+    written_by_version(number, path)
     made = []
     for place in (path, tmp_path / "fresh.db"):
         Ledger(place).close()
@@ -356,6 +381,70 @@ def test_a_budget_is_for_a_month_and_is_counted_on_the_disk(path: Path, ledger: 
     now[0] += 60
     assert purse.spend("ai", 3), "another month"
     assert not purse.spend("ai", 0)
+
+
+def test_each_mail_has_its_history_in_order_and_what_is_repeated_is_counted(path: Path, ledger: Ledger) -> None:
+    for number in range(100):
+        ledger.deferred(version(), MAIL, "recipient-refused", "RCPT: 450 4.2.1 later", 60.0, float(number))
+    ledger.injecting(version(), MAIL, "alice@example.test", 200.0)
+    ledger = again(path, ledger)
+    ledger.trying_again(MAIL.identity, 201.0)
+    ledger.injecting(version(), MAIL, "alice@example.test", 202.0)
+    ledger.delivered(MAIL.identity, "250 ok", 203.0)
+    ledger.settled(version(), MAIL.identity, 204.0)
+    ledger.replay(version("again"), MAIL, 205.0)
+    events = ledger.history.of(MAIL.identity)
+    assert [event.what for event in events] == [
+        "deferred", "injecting", "again", "injecting", "delivered", "settled", "replayed"
+    ]  # fmt: skip
+    first = events[0]
+    assert (first.times, first.at, first.last_at) == (100, 0.0, 99.0)
+    assert first.words == "recipient-refused: RCPT: 450 4.2.1 later"
+    assert events[4].words == "250 ok"
+    row = ledger.find(MAIL.identity)
+    assert row is not None
+    assert (row.state, row.released, row.reason) == (State.DEFERRED, 1, "replayed")
+
+
+def test_the_history_of_a_mail_is_forgotten_with_it(ledger: Ledger) -> None:
+    ledger.injecting(version(), MAIL, "m", 1.0)
+    ledger.delivered(MAIL.identity, "250 ok", 2.0)
+    ledger.settled(version(), MAIL.identity, 3.0)
+    other = Mail(b"other", MAIL.recipient, "")
+    ledger.injecting(version("other"), other, "m", 1.0)
+    assert ledger.prune(10.0) == 1
+    assert ledger.history.of(MAIL.identity) == []
+    assert len(ledger.history.of(other.identity)) == 1
+
+
+def test_the_ledger_knows_when_a_mail_was_stored_and_its_message_id_hashed(path: Path, ledger: Ledger) -> None:
+    mail = Mail(b"Message-ID: <One@x.test>\r\n\r\n", "alice@example.test", "")
+    ledger.injecting(version(), mail, "m", 1.0)
+    later = dataclasses.replace(version(), last_modified=LONG_AGO + datetime.timedelta(days=3))
+    ledger.injecting(later, mail, "m", 2.0)
+    ledger.injecting(version(), MAIL, "m", 1.0)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        found = dict(db.execute("SELECT identity, message_id FROM mail"))
+        stored = {at for (at,) in db.execute("SELECT stored_at FROM mail")}
+    assert found == {mail.identity: hashed("One@x.test"), MAIL.identity: None}
+    assert stored == {LONG_AGO.timestamp()}
+
+
+def test_what_a_filter_set_aside_is_no_trouble_and_the_rest_is_counted_by_reason(ledger: Ledger) -> None:
+    def aside(name: str, reason: str) -> Mail:
+        mail = Mail(name.encode(), MAIL.recipient, "")
+        ledger.setting_aside(version(name), mail, reason, "why", 1.0)
+        ledger.quarantined(version(name), mail.identity, 1.0)
+        return mail
+
+    aside("spam", "spam")
+    virus = aside("virus", "virus")
+    verdict = Verdict(None, Action.QUARANTINE, "virus", "Eicar", ())
+    ledger.verdicts.keep(virus.identity, [Kept("clamav", "settings", verdict)], 1.0)
+    aside("one", "no-mailbox")
+    aside("two", "no-mailbox")
+    aside("three", "damaged")
+    assert ledger.troubles(1.0).quarantined == {"damaged": 1, "no-mailbox": 2}
 
 
 def test_a_budget_cannot_be_refunded_below_nothing(ledger: Ledger) -> None:
