@@ -68,7 +68,8 @@ idle_packages() (
     packages "$@"
     for package; do
         case $package in
-        clamav-daemon | dovecot-core | nsd | spamd) quietly update-rc.d "$package" disable ;;
+        clamav-daemon | nsd | spamd) quietly update-rc.d "$package" disable ;;
+        dovecot-imapd) quietly update-rc.d dovecot disable ;;
         esac
     done
 )
@@ -155,7 +156,7 @@ test_() {
     # By its command, since it also comes with Node's own packages.
     command -v npm >/dev/null || missing="$missing npm"
     # By its commands, since Ubuntu has it as a snap only and Chrome in its place.
-    command -v chromium google-chrome >/dev/null || missing="$missing chromium"
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing="$missing chromium"
     # shellcheck disable=SC2086 # several words
     if [ -n "$missing" ]; then idle_packages $missing; fi
     (cd worker && simulator)
