@@ -15,6 +15,9 @@ hook        the person's own command
 ntfy        ntfy's topics
 webhook     JSON to an address
 letter      a mail into the admin mailbox
+message     what every way out says
+post        one request, to an address that is a secret
+output      what a hook prints, bounded
 ping        Healthchecks: not an alert, but that there was a pass
 =========== =====================================================================
 """
