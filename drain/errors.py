@@ -44,6 +44,12 @@ class Unavailable(DrainError):
     exit_code = os.EX_TEMPFAIL
 
 
+class WrongUse(DrainError):
+    """A command was given words that do not fit: exit 64."""
+
+    exit_code = os.EX_USAGE
+
+
 class NoInput(DrainError):
     """What a command was given to work on is not there: exit 66."""
 

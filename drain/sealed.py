@@ -9,13 +9,14 @@ HPKE (RFC 9180), base mode, single shot, with X25519, HKDF-SHA256 and AES-256-GC
 info is ``drain sealed v1`` and the key id.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drain.errors import KeyMissing, NotMail
 from drain.fields import damaged, small_object, text_of
-from drain.keys import KEY_ID_BYTES
+from drain.keys import KEY_ID_BYTES, key_id
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -66,28 +67,38 @@ def open_sealed(body: bytes, keys: "Mapping[bytes, X25519PrivateKey]") -> Sealed
         )
     if len(body) < _SHORTEST:
         raise damaged(f"it was cut off after {len(body)} bytes")
-    key_id = body[_HEAD - KEY_ID_BYTES : _HEAD]
-    if key_id in keys:
-        plaintext = _decrypt(body, keys, key_id)
+    named = body[_HEAD - KEY_ID_BYTES : _HEAD]
+    if named in keys:
+        plaintext = _decrypt(body, keys, named)
         if plaintext is None:
             raise damaged("it was changed or cut off after it was sealed")
         return _unpack(plaintext)
     # An id with a damaged bit looks like a key that is missing, which would wait for ever.
     if any(_decrypt(body, keys, own) is not None for own in keys):
         raise damaged("its key id was changed after it was sealed")
-    raise KeyMissing(f"It is sealed for the key {key_id.hex()}, which is not here.")
+    raise KeyMissing(f"It is sealed for the key {named.hex()}, which is not here.")
 
 
-def _decrypt(body: bytes, keys: "Mapping[bytes, X25519PrivateKey]", key_id: bytes) -> bytes | None:
+def _decrypt(body: bytes, keys: "Mapping[bytes, X25519PrivateKey]", named: bytes) -> bytes | None:
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (slow to load; a pass may have nothing sealed)
     from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite  # noqa: PLC0415
 
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
     try:
         # A view: a slice would be one more copy of up to 25 MiB.
-        return suite.decrypt(memoryview(body)[_HEAD:], keys[key_id], info=_INFO + key_id)
+        return suite.decrypt(memoryview(body)[_HEAD:], keys[named], info=_INFO + named)
     except (InvalidTag, ValueError):  # ValueError: an enc of low order (RFC 9180 7.1.4)
         return None
+
+
+def seal(header: Mapping[str, str | None], raw: bytes, key: "X25519PrivateKey") -> bytes:
+    """A sealed object for the public half of *key*, as the Worker makes it: for probes."""
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite  # noqa: PLC0415 (as above)
+
+    encoded, own = json.dumps(header).encode(), key_id(key)
+    suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+    plaintext = len(encoded).to_bytes(_LENGTH_BYTES, "big") + encoded + raw
+    return _FAMILY + _VERSION + own + suite.encrypt(plaintext, key.public_key(), info=_INFO + own)
 
 
 def _unpack(plaintext: bytes) -> Sealed:

@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import hashlib
 import hmac
-import json
 import os
 import secrets
 import threading
@@ -24,11 +23,11 @@ from typing import TYPE_CHECKING
 from drain import stamp
 from drain.errors import DrainError, LockHeld
 from drain.history import Event
-from drain.keys import key_id
 from drain.ledger import Ledger
 from drain.mail import Mail
 from drain.mailboxes import Answer, Presence
 from drain.outcome import Outcome, Result, Step
+from drain.sealed import seal
 from drain.setting import Secret
 from drain.state import Row, State
 from drain.summary import Summary
@@ -105,17 +104,7 @@ def make(
     else:
         header["token"] = token.reveal()
         name = hmac.new(token.reveal().encode(), named, hashlib.sha256).hexdigest()
-    return Probe(Mail(raw, recipient, sender), name, _seal(json.dumps(header).encode(), raw, key), sealed=True)
-
-
-def _seal(header: bytes, raw: bytes, key: "X25519PrivateKey") -> bytes:
-    """Sealed v1 (``worker/FORMAT.md``)."""
-    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite  # noqa: PLC0415 (slow to load)
-
-    own = key_id(key)
-    suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-    plaintext = len(header).to_bytes(4, "big") + header + raw
-    return b"DRN1" + own + suite.encrypt(plaintext, key.public_key(), info=b"drain sealed v1" + own)
+    return Probe(Mail(raw, recipient, sender), name, seal(header, raw, key), sealed=True)
 
 
 def _rfc3339(at: float) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from drain.errors import ConfigError
 
 HEADER = "X-Drain-Id"
+NAME = "stamp.key"
 _SECRET_BYTES = 32
 
 
@@ -42,7 +43,7 @@ def load(folder: Path) -> Stamp:
     Raises:
         ConfigError: the file can be neither read nor made, or is damaged.
     """
-    path = folder / "stamp.key"
+    path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         secret = _read_or_make(path)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from drain import assembly, stamp
 from drain.commands.common import begin
-from drain.errors import DrainError, NoInput
+from drain.errors import NoInput, WrongUse
 from drain.history import SHORTEST_ID, Event, Record, Search
 from drain.ledger import Ledger
 from drain.settings import Config
@@ -27,10 +27,6 @@ _DATES = "It wants a date (2026-11-21), a time (2026-11-21T10:30), today, yester
 _NOTHING_YET = "Nothing yet: this drain has seen no mail."
 _ELSEWHERE = "Mail that you sent is in `drain relay queue list --all`; `drain open NAME` shows what lies in the bucket."
 _NAMED = 5  # mails, where a word could mean several
-
-
-class _WrongUse(DrainError):
-    exit_code = os.EX_USAGE
 
 
 def history(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -80,13 +76,13 @@ def trace(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _wanted(arguments: argparse.Namespace, now: float) -> Search:
     """What the words of the command ask for."""
     if arguments.limit < 1:
-        raise _WrongUse("--limit wants a number of mails, 1 or more.")
+        raise WrongUse("--limit wants a number of mails, 1 or more.")
     times: list[float | None] = []
     for name, word in (("since", arguments.since), ("until", arguments.until)):
         try:
             times.append(moment(word, now, ends=name == "until") if word else None)
         except (ValueError, OverflowError):
-            raise _WrongUse(f"--{name} {word} is not understood. {_DATES}") from None
+            raise WrongUse(f"--{name} {word} is not understood. {_DATES}") from None
     return Search(arguments.id, arguments.sender, arguments.to, arguments.message_id, *times)
 
 
@@ -130,7 +126,7 @@ def _one(ledger: Ledger, word: str, config: Config) -> Record:
 
 def _stamped(ledger: Ledger, value: str, config: Config) -> list[Record]:
     """The mail that has this ``X-Drain-Id``: made anew for each that is known, the newest first, ten seconds for a million."""
-    if not (config.state_dir / "stamp.key").exists():
+    if not (config.state_dir / stamp.NAME).exists():
         return []  # not the time to make one
     own = stamp.load(config.state_dir)
     identity = next((one for one in ledger.history.identities() if own.value(one) == value), "")

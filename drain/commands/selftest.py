@@ -10,7 +10,7 @@ from functools import partial
 
 from drain import assembly
 from drain.commands.common import begin
-from drain.errors import ConfigError, DrainError
+from drain.errors import ConfigError, WrongUse
 from drain.keys import KeyRing
 from drain.routing import is_sendable
 from drain.selftest import Report, Selftest, make
@@ -23,15 +23,11 @@ from drain.text import clean
 _LONGEST_SECONDS = 86400
 
 
-class _WrongUse(DrainError):
-    exit_code = os.EX_USAGE
-
-
 def selftest(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Sends a probe mail the whole way, and times each leg."""
     config, log = begin(arguments, environ)
     if not 0 < arguments.timeout <= _LONGEST_SECONDS:
-        raise _WrongUse(f"--timeout wants seconds, more than 0 and at most {_LONGEST_SECONDS}.")
+        raise WrongUse(f"--timeout wants seconds, more than 0 and at most {_LONGEST_SECONDS}.")
     key = next(
         iter(KeyRing(config.private_key_file, None).sealed.values()), None
     )  # `keygen --rotate`: the newest is first
@@ -61,7 +57,7 @@ def _need_none(config: Config, to: str) -> None:
             KeyRing(config.private_key_file, None).why_not_sealed(),
         )
     if to:
-        raise _WrongUse("--to needs a private key: a probe that is not sealed goes to the catch-all.")
+        raise WrongUse("--to needs a private key: a probe that is not sealed goes to the catch-all.")
 
 
 def _recipient(config: Config, to: str) -> str:
@@ -70,7 +66,7 @@ def _recipient(config: Config, to: str) -> str:
     if "@" not in recipient:
         recipient = f"{recipient}@{config.mail_domain[0]}"
     if not is_sendable(recipient):
-        raise _WrongUse(f"--to {to} is no address.")
+        raise WrongUse(f"--to {to} is no address.")
     return recipient
 
 
