@@ -120,6 +120,15 @@ class Bucket:
         with translated(f"writing {key}"):
             self._s3.put_object(Bucket=self._name, Key=key, Body=body, ContentType=content_type)
 
+    def lifecycle_rules(self) -> list[Mapping[str, Any]]:
+        """The lifecycle rules, in S3's shape; none is fine. At R2 only an admin token may read them."""
+        try:
+            with translated("reading the lifecycle rules", listing=True):
+                answer = self._s3.get_bucket_lifecycle_configuration(Bucket=self._name)
+        except NotFound:  # NoSuchLifecycleConfiguration
+            return []
+        return [dict(rule) for rule in answer.get("Rules", [])]
+
     def exists(self, key: str) -> bool:
         """Whether there is an object of that name."""
         return self.look(key) is not None

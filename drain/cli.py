@@ -22,6 +22,8 @@ exit codes:
   75  something waits for another try: R2, the mail server or a port is away, or mail was deferred
   77  R2 or the mail server refused the credentials
   78  the configuration is wrong, or a key is missing
+doctor: 0 all ok, 1 a warning or something that could not be found out, 2 a failure
+status --check: 0, 1, 2 or 3, as monitoring plugins do
 """
 
 

@@ -1,6 +1,7 @@
 """What holds for the house as a whole: its layers, its dependencies, its words."""
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import tomllib
@@ -108,6 +109,14 @@ def test_every_room_and_state_of_the_relay_is_on_its_map() -> None:
     table = set(re.findall(r"^(\w+) +\w", drain.relay.__doc__.split("========== =", 1)[1], re.MULTILINE))
     assert table == {path.stem for path in HOUSE.glob("relay/*.py")} - {"__init__"}
     assert set(re.findall(r"^``(\w+)``  ", drain.relay.__doc__, re.MULTILINE)) == {state.value for state in State}
+
+
+@pytest.mark.parametrize("package", ["alerts", "doctor"])
+def test_every_room_of_a_package_is_on_its_map(package: str) -> None:
+    found = importlib.import_module(f"drain.{package}").__doc__
+    assert found is not None
+    listed = set(re.findall(r"^(\w+) +\w", found.split("=========== =")[1], re.MULTILINE))
+    assert listed == {path.stem for path in HOUSE.glob(f"{package}/*.py")} - {"__init__"}
 
 
 def test_every_dependency_is_pure_python() -> None:

@@ -7,12 +7,23 @@ probe name, which it removes.
 =========== ======================================================================
 examination the checks, in order
 finding     what a check found
-files       configuration, and the modes of files
-machine     disk space, the lock, Termux, systemd
+say         findings of one check, made safe to show
+bounded     findings, with a time limit
+program     another program asked, with a time limit
+settings    the configuration
+files       modes and owners of files, and those of SQLite
+machine     disk space, the lock
+systemd     units, linger, the journal
+termux      wake lock, battery, Termux:API
 bucket      clock, keys, lifecycle rules
-seal        the private key against a sealed probe
-server      the mail server: TCP, TLS, AUTH, RCPT, SIZE
-dns         the mail domains: MX, SPF, DKIM, DMARC
-services    each filter, each upstream, each outlet of alerts
+seal        the private keys against sealed probes
+server      the mail server: AUTH, RCPT, SIZE
+connection  the way to it: TCP, its greeting, TLS
+dns         the mail domains: MX, and the three below
+records     what the DNS has at a name
+spf         SPF, evaluated
+dkim        the public key
+dmarc       what a domain asks of receivers
+services    each filter, each upstream, the relay, IMAP, each outlet of alerts
 =========== ======================================================================
 """

@@ -1,0 +1,84 @@
+"""systemd: whether drain comes back after a boot, and what it logged too."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from drain.doctor.finding import Finding
+from drain.doctor.program import ask
+from drain.doctor.say import Say
+
+_SAY = Say("systemd")
+_UNITS = ("drain.timer", "drain.service")
+
+
+def check(
+    environ: Mapping[str, str],
+    *,
+    booted: Path = Path("/run/systemd/system"),  # sd_booted(3)
+    journal: Path = Path("/var/log/journal"),
+) -> Iterator[Finding]:
+    """Whether a unit of drain comes back after a boot, and its log too; nothing where there is no systemd."""
+    if not booted.is_dir():
+        return
+    found = False
+    for user in (False, True):
+        units = _units(environ, user=user)
+        if units is None and not user:
+            yield _SAY.unknown("systemctl did not answer.", "Look at `systemctl status drain.timer`.")
+            return
+        if units:
+            found = True
+            yield from _of_units(units, user=user)
+            if user:
+                yield from _linger(environ)
+    if not found:
+        words = "There is no drain.timer and no drain.service: nothing starts drain after a boot."
+        yield _SAY.warning(words, "Install the units in systemd/, if nothing else (cron) starts it.")
+    elif journal.is_dir():
+        yield _SAY.ok("The journal is kept over a boot.")
+    else:
+        words = "The journal is in memory only: what drain logged is gone after a boot."
+        hint = f"mkdir -p {journal} && systemctl restart systemd-journald (journald.conf: Storage=auto or persistent)"
+        yield _SAY.warning(words, hint)
+
+
+def _units(environ: Mapping[str, str], *, user: bool) -> dict[str, dict[str, str]] | None:
+    """The properties of those of `_UNITS` that are there; None for no answer."""
+    scope = ["--user"] if user else []
+    properties = "--property=Id,LoadState,UnitFileState,ActiveState"
+    answer = ask(["systemctl", *scope, "--no-pager", "show", properties, *_UNITS], environ)
+    if answer is None:
+        return None
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in answer.split("\n\n")]
+    return {block["Id"]: block for block in blocks if block.get("LoadState") == "loaded" and "Id" in block}
+
+
+def _of_units(units: Mapping[str, Mapping[str, str]], *, user: bool) -> Iterator[Finding]:
+    command = "systemctl --user" if user else "sudo systemctl"
+    log = "journalctl --user" if user else "journalctl"
+    failed = [name for name, unit in units.items() if unit.get("ActiveState") == "failed"]
+    for name in failed:
+        yield _SAY.failure(f"{name} has failed.", f"{log} -u {name} -e says why.")
+    enabled = [name for name in units if units[name].get("UnitFileState") == "enabled"]
+    active = [name for name in enabled if units[name].get("ActiveState") in ("active", "activating")]
+    if active:
+        yield _SAY.ok(f"{' and '.join(active)}: enabled and active.")
+    elif not enabled:
+        name = next(iter(units))
+        words = f"{' and '.join(units)}: not enabled, so that nothing starts drain after a boot."
+        yield _SAY.warning(words, f"{command} enable --now {name}")
+    elif not failed:
+        yield _SAY.warning(f"{enabled[0]} is enabled and not active.", f"{command} start {enabled[0]}")
+
+
+def _linger(environ: Mapping[str, str]) -> Iterator[Finding]:
+    answer = ask(["loginctl", "--no-pager", "show-user", "--property=Linger", str(os.getuid())], environ)
+    if answer is None or not answer.startswith("Linger="):
+        words = "Whether your units run while you are not logged in could not be asked."
+        yield _SAY.unknown(words, "loginctl enable-linger makes it so.")
+    elif answer.strip() != "Linger=yes":
+        words = "Your units end when you log out, and do not start with the machine."
+        yield _SAY.warning(words, "loginctl enable-linger")
+    else:
+        yield _SAY.ok("Your units run while you are not logged in (linger).")

@@ -1,0 +1,125 @@
+"""`drain doctor`: Termux, by programs that answer as its do, or do not."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from drain.doctor import program, termux
+from drain.doctor.finding import Finding, Level
+
+
+class Phone:
+    """Termux, as far as the check can see: all that can be sound is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self.boot = folder / "home/.termux/boot"
+        self.state_dir = folder / "home/state"
+        for one in (self.bin, self.boot):
+            one.mkdir(parents=True)
+        self.environ = {"TERMUX_VERSION": "0.118.3", "PATH": f"{self.bin}:/usr/bin:/bin", "HOME": str(folder / "home")}
+        (self.boot / "start").write_text("#!/bin/sh\ntermux-wake-lock\ndrain run\n")
+        self.program("termux-battery-status", 'echo \'{"health": "GOOD", "percentage": 80}\'')
+
+    def program(self, name: str, body: str) -> None:
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+
+    def looked(self, seconds: float = 5.0) -> list[Finding]:
+        return list(termux.check(self.environ, self.state_dir, seconds=seconds))
+
+
+@pytest.fixture
+def phone(tmp_path: Path) -> Phone:
+    return Phone(tmp_path)
+
+
+def test_what_can_be_asked_is_ok_and_what_cannot_is_unknown_with_a_place_to_look(phone: Phone) -> None:
+    found = phone.looked()
+    assert [finding.level for finding in found] == [Level.OK] * 3 + [Level.UNKNOWN] * 2
+    assert "wake lock held" in found[3].next
+    assert "Battery: Unrestricted" in found[4].next
+
+
+def test_elsewhere_there_is_nothing_to_say(phone: Phone) -> None:
+    del phone.environ["TERMUX_VERSION"]
+    assert phone.looked() == []
+    phone.environ["PREFIX"] = "/data/data/com.termux/files/usr"
+    assert len(phone.looked()) == 5
+
+
+def test_shared_storage_is_a_failure(phone: Phone, tmp_path: Path) -> None:
+    for place in ("/sdcard/drain", "/storage/emulated/0/drain"):
+        phone.state_dir = Path(place)
+        assert phone.looked()[0].level is Level.FAILURE
+    # As termux-setup-storage makes it.
+    link = tmp_path / "home/storage"
+    link.symlink_to("/storage/emulated/0")
+    phone.state_dir = link / "drain"
+    assert phone.looked()[0].level is Level.FAILURE
+
+
+def test_without_the_package_there_is_a_warning(phone: Phone) -> None:
+    (phone.bin / "termux-battery-status").unlink()
+    finding = phone.looked()[1]
+    assert finding.level is Level.WARNING
+    assert "pkg install termux-api" in finding.next
+
+
+def test_a_package_that_hangs_without_its_app_is_a_warning_and_is_ended_with_all_it_started(
+    phone: Phone, tmp_path: Path
+) -> None:
+    phone.program("termux-battery-status", f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    begun = time.monotonic()
+    finding = phone.looked(seconds=0.3)[1]
+    assert finding.level is Level.WARNING
+    assert "did not answer within 0.3 s" in finding.words
+    assert time.monotonic() - begun < 10
+    pid = int((tmp_path / "pid").read_text())
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    """Whether it is there and no zombie that waits for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_an_answer_that_is_none_is_a_warning(phone: Phone) -> None:
+    for body in ("true", "echo nonsense", "echo '{}'; exit 1"):
+        phone.program("termux-battery-status", body)
+        assert phone.looked()[1].level is Level.WARNING
+
+
+def test_without_a_script_nothing_starts_drain(phone: Phone) -> None:
+    (phone.boot / "start").unlink()
+    finding = phone.looked()[2]
+    assert finding.level is Level.WARNING
+    assert "has no script" in finding.words
+
+
+def test_a_script_without_the_wake_lock_is_a_warning(phone: Phone) -> None:
+    (phone.boot / "start").write_text("#!/bin/sh\ndrain run\n")
+    finding = phone.looked()[2]
+    assert finding.level is Level.WARNING
+    assert "termux-wake-lock" in finding.words
+
+
+def test_a_program_that_is_not_there_or_cannot_run_says_nothing(tmp_path: Path) -> None:
+    assert program.ask(["none"], {"PATH": str(tmp_path)}) is None
+    broken = tmp_path / "broken"
+    broken.write_text("#!/nowhere/sh\n")
+    broken.chmod(0o755)
+    assert program.ask(["broken"], {"PATH": str(tmp_path)}) is None
+
+
+def test_a_program_that_prints_for_ever_is_read_only_so_far(tmp_path: Path) -> None:
+    flood = tmp_path / "flood"
+    flood.write_text("#!/bin/sh\nhead -c 1000000 /dev/zero | tr '\\0' x\n")
+    flood.chmod(0o755)
+    assert program.ask(["flood"], {"PATH": f"{tmp_path}:{os.environ['PATH']}"}) == "x" * 65536
