@@ -152,7 +152,8 @@ directory  the mailboxes that the mail server's own lists name
 sessions   the SMTP sessions of a pass
 inject     one SMTP session with the mail server
 login      the way into the mail server: TCP, TLS, AUTH
-mailboxes  whether a mail is in its mailbox already, asked over IMAP
+mailboxes  whether a mail is in its mailbox already
+imap       one question to an IMAP server: which folder has a mail
 bucket     the S3 API, as R2 speaks it
 s3errors   what R2 answers when something is wrong, as sentences
 stamp      the ``X-Drain-Id`` line and the secret behind it

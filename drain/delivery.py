@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject
 from drain.ends import Ends
 from drain.errors import KeyMissing, NotMail
-from drain.filters.chain import Answer, Chain, Judgement
+from drain.filters.chain import Answer as FilterAnswer, Chain, Judgement
 from drain.filters.inbound import Inbound
 from drain.filters.verdict import Action
 from drain.handover import UNDECIDED_ATTEMPTS, Handover, Parcel
 from drain.keys import State as KeyState
 from drain.ledger import DELETED, Ledger
 from drain.log import Log
-from drain.mail import Mail
-from drain.mailboxes import Mailboxes
+from drain.mail import Mail, begins_with_header_field
+from drain.mailboxes import Answer, Mailboxes, Presence
 from drain.marks import Marks
 from drain.opener import OBJECT_LIMIT, Kind, Opened, Opener, envelope_of, kind_of
 from drain.outcome import Outcome, Result, Step
 from drain.routing import Router
-from drain.stamp import Stamp
+from drain.stamp import HEADER, Stamp
 from drain.state import Row, State
 from drain.verdicts import Kept
 
@@ -124,13 +124,12 @@ class Delivery:
             if self.not_due(row):
                 return Result(Outcome.WAITING, version.key, mail.recipient, words=row.words or "")
             if row.state is State.INJECTING:
-                row = self.ledger.trying_again(mail.identity, self.clock())
-                self.log.warning(
-                    "again",
-                    id=mail.identity[:16],
-                    reinjections=row.reinjections,
-                    message="How an earlier try ended is not known; this mail may come twice.",
-                )
+                answer = self._looked_for(mail, row)
+                if answer.presence is Presence.THERE:
+                    return self._found(version, row, answer.words)
+                if waits := self._looks_again(version, row, answer):
+                    return waits
+                row = self._again(row, answer)
         # Not metadata, which others can write: the ledger says that a person released it.
         released = row is not None and bool(row.released)
         judgement = Judgement(released=True) if released else self._judge(fetched, opened)
@@ -147,6 +146,51 @@ class Delivery:
                 judgement.in_words,
             )
         )
+
+    # -- what was found injecting --
+
+    def _looked_for(self, mail: Mail, row: Row) -> Answer:
+        """Whether it is in its mailbox, as far as that can be known."""
+        if self.mailboxes is None or row.mailbox is None:
+            return Answer(Presence.NO_LOGIN, "")
+        if not begins_with_header_field(mail.raw):
+            return Answer(Presence.NO_LOGIN, f"It has no {HEADER} to be known by.")
+        return self.mailboxes.ask(row.mailbox, self.stamp.value(mail.identity))
+
+    def _found(self, version: ListedObject, row: Row, words: str) -> Result:
+        """The mail server has it: what the crash cut off is done now."""
+        self.ledger.delivered(row.identity, words, self.clock())
+        self.step(Step.DELIVERED, row.identity)
+        result = Result(Outcome.DELIVERED, version.key, row.recipient, row.mailbox or "", why="found", words=words)
+        return self.ends.settle(version, row, result)
+
+    def _looks_again(self, version: ListedObject, row: Row, answer: Answer) -> Result | None:
+        """It waits for another look, where that is better than to send it again."""
+        now = self.clock()
+        # No next attempt: not looked for since it was sent. And a clock may have been set back.
+        first = row.next_attempt_at is None or row.updated_at > now
+        since = now if first else row.updated_at
+        until = self.mailboxes.look_again_at(answer.presence, since, now) if self.mailboxes else None
+        if until is None:
+            return None
+        self.ledger.looked_for(row.identity, answer.words, until, since, now)
+        result = Result(
+            Outcome.WAITING, version.key, row.recipient, row.mailbox or "", why="looked-for", words=answer.words
+        )
+        self.ends.say(result, row.identity)
+        return result
+
+    def _again(self, row: Row, answer: Answer) -> Row:
+        """It is sent again, since a mail that comes twice is better than one that does not come."""
+        again = self.ledger.trying_again(row.identity, self.clock())
+        known = "It is sent again." if answer.presence is Presence.ABSENT else "This mail may come twice."
+        self.log.warning(
+            "again",
+            id=row.identity[:16],
+            reinjections=again.reinjections,
+            message=" ".join(["How an earlier try ended is not known.", *filter(None, [answer.words]), known]),
+        )
+        return again
 
     def _judge(self, fetched: FetchedObject, opened: Opened) -> Judgement:
         """What the filters say, of which what cost something is kept."""
@@ -178,7 +222,7 @@ class Delivery:
             return self.ends.discard(version, mail, reason, words)
         return self.ends.set_aside(version, mail, reason, words, fetched.metadata, judgement.in_words)
 
-    def _waits_for(self, answer: Answer, fetched: FetchedObject, mail: Mail) -> Result:
+    def _waits_for(self, answer: FilterAnswer, fetched: FetchedObject, mail: Mail) -> Result:
         """A filter has nothing to say of it: it waits; but not for ever, if it alone is what the filter cannot do."""
         reason = f"filter-{answer.filter}"
         undecided = not answer.down and answer.filter in self.chain.answered

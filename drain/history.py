@@ -22,7 +22,7 @@ _COLUMNS = ", ".join((*Row.__dataclass_fields__, "stored_at", "message_id"))
 class Event:
     """One thing that happened to a mail, or the same several times in a row.
 
-    ``what`` is a state's name, or ``again``, ``no-reply``, ``missing``, ``released``,
+    ``what`` is a state's name, or ``again``, ``no-reply``, ``looked-for``, ``missing``, ``released``,
     ``replayed``. Times are Unix times, of the first and of the last.
     """
 

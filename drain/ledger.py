@@ -173,6 +173,19 @@ class Ledger:
             self.history.note(identity, "no-reply", words, now)
             self._failed(identity, "no-reply", words, next_attempt_at, now)
 
+    def looked_for(self, identity: str, words: str, next_attempt_at: float, since: float, now: float) -> None:
+        """Looked for in its mailbox, and not found or not to be known yet: stays ``injecting`` until then.
+
+        *since* is when it was first looked for; it becomes ``updated_at``. Nothing was
+        sent, so it is no attempt.
+        """
+        with self._db.writing() as db:
+            self.history.note(identity, "looked-for", words, now)
+            db.execute(
+                "UPDATE mail SET reason = 'looked-for', words = ?, next_attempt_at = ?, updated_at = ? WHERE identity = ?",
+                (_storable(words), next_attempt_at, since, identity),
+            )
+
     def setting_aside(self, version: ListedObject, mail: Mail, reason: str, words: str, now: float) -> None:
         """Before the move to ``quarantine/``."""
         self._aside(State.SETTING_ASIDE, version, mail, reason, words, now)

@@ -49,7 +49,7 @@ def connect(server: Server) -> smtplib.SMTP:
     """
     if server.tls == "implicit":
         smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-            server.host, server.port, server.ehlo, timeout=_CONNECT_SECONDS, context=_verified(server)
+            server.host, server.port, server.ehlo, timeout=_CONNECT_SECONDS, context=verified(server)
         )
     else:
         smtp = smtplib.SMTP(server.host, server.port, server.ehlo, timeout=_CONNECT_SECONDS)
@@ -70,7 +70,7 @@ def _start_tls(smtp: smtplib.SMTP, server: Server) -> None:
     # a server that offers no TLS may be another program on its port.
     needed = server.tls == "starttls" or bool(server.ca_file) or not is_loopback(server.host)
     if smtp.has_extn("starttls"):
-        smtp.starttls(context=_verified(server) if needed else _unverified())
+        smtp.starttls(context=verified(server) if needed else _unverified())
         _check(smtp, server)
         smtp.ehlo_or_helo_if_needed()
     elif needed:
@@ -88,7 +88,12 @@ def _check(smtp: smtplib.SMTP, server: Server) -> None:
         server.check(smtp.sock)
 
 
-def _verified(server: Server) -> ssl.SSLContext:
+def verified(server: Server) -> ssl.SSLContext:
+    """TLS that verifies, against the CA file if there is one; but not on loopback without one.
+
+    Raises:
+        ConfigError: the CA file cannot be used.
+    """
     if server.check is not None:
         return _unverified()
     try:

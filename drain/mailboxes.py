@@ -16,6 +16,9 @@ from drain.places import domain_key
 from drain.setting import Secret
 
 ANY = "*"
+# A mailbox that cannot be asked: so long a mail is held back at the most, and looked for in between.
+_LONGEST_SECONDS = 3600.0
+_FIRST_PAUSE_SECONDS = 60.0
 
 
 class Presence(StrEnum):
@@ -76,6 +79,24 @@ class Mailboxes:
             return Answer(Presence.ABSENT, "It is in no folder of its mailbox.")
         return Answer(Presence.THERE, f"Found in {folder}.")
 
+    def look_again_at(self, presence: Presence, since: float, now: float) -> float | None:
+        """When to look again for a mail that was not found; None: it is to be sent again.
+
+        Args:
+            presence: what was found.
+            since: when it was first looked for. Not when it was sent: the drain that
+                sent it may have died just before, and the server files from then on.
+            now: Unix time, as *since*.
+        """
+        if presence is Presence.ABSENT:
+            pause, end = self.grace_seconds, since + self.grace_seconds
+        elif presence is Presence.UNKNOWN:
+            # As long again as it has been, so that a short outage is a short wait.
+            pause, end = max(_FIRST_PAUSE_SECONDS, now - since), since + _LONGEST_SECONDS
+        else:
+            return None
+        return min(now + pause, end) if now < end else None
+
     def probe(self, any_mailbox: str) -> dict[str, str]:
         """Logs in to each mailbox that has a line, and to *any_mailbox* where there is a line for `ANY`.
 
@@ -105,7 +126,7 @@ class Mailboxes:
         if login is None and ANY in self.logins:
             login = self.logins[ANY]
             login = Login(login.user.replace("%", base), login.password)
-        return login and dataclasses.replace(self.server, user=login.user, password=login.password)
+        return None if login is None else dataclasses.replace(self.server, user=login.user, password=login.password)
 
 
 def load_logins(path: Path) -> dict[str, Login]:

@@ -72,14 +72,11 @@ class Rig:
             "kill_count": kill_count,
             "sabotage": self.sabotage,
         }
-        assert self.zygote.stdin is not None
-        self.zygote.stdin.write(json.dumps(order) + "\n")
-        self.zygote.stdin.flush()
-        return self._answer()
+        return give(self.zygote, order)
 
     def end(self) -> int:
         """Waits for it; its exit code, -9 if it was killed."""
-        return self._answer()
+        return answer_of(self.zygote)
 
     def pass_(self, *, kill_at: str = "", kill_count: int = 1) -> int:
         """A whole pass, or what is left of it."""
@@ -160,9 +157,19 @@ class Rig:
                 events.append(json.loads(line))
         return events
 
-    def _answer(self) -> int:
-        assert self.zygote.stdout is not None
-        return int(self.zygote.stdout.readline())
+
+def give(zygote: "subprocess.Popen[str]", order: Order) -> int:
+    """Has a drain begin; its process id."""
+    assert zygote.stdin is not None
+    zygote.stdin.write(json.dumps(order) + "\n")
+    zygote.stdin.flush()
+    return answer_of(zygote)
+
+
+def answer_of(zygote: "subprocess.Popen[str]") -> int:
+    """After `give`: how that drain ended, -9 if it was killed."""
+    assert zygote.stdout is not None
+    return int(zygote.stdout.readline())
 
 
 def _below_the_stamp(filed: bytes) -> bytes:
@@ -175,18 +182,24 @@ def rig(folder: Path, sabotage: str = "") -> Iterator[Rig]:
     with S3Server() as s3, FakeSmtp() as smtp, FakeHttp(_decision) as policy:
         smtp.mailboxes.add("inbox@example.test")
         smtp.refuse = b"X-Refuse: yes"
-        warm_up = _environ(s3, smtp, policy, folder)
-        with subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.zygote"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "CRASH_WARM_UP": json.dumps(warm_up)},
-        ) as zygote:
-            try:
-                yield Rig(s3, smtp, policy, folder, zygote, sabotage)
-            finally:
-                zygote.kill()
+        with running_zygote(_environ(s3, smtp, policy, folder)) as zygote:
+            yield Rig(s3, smtp, policy, folder, zygote, sabotage)
+
+
+@contextlib.contextmanager
+def running_zygote(warm_up: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """One that has loaded what drains with these settings need."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.crash.zygote"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CRASH_WARM_UP": json.dumps(warm_up)},
+    ) as zygote:
+        try:
+            yield zygote
+        finally:
+            zygote.kill()
 
 
 def _environ(s3: S3Server, smtp: FakeSmtp, policy: FakeHttp, folder: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ moment of its own. It answers with two lines: the child's process id, and how it
 ended (as `os.waitstatus_to_exitcode` says it: -9 is SIGKILL).
 """
 
+import importlib
 import json
 import os
 import signal
@@ -118,6 +119,8 @@ def main() -> None:
     warm_up = config.load(json.loads(os.environ["CRASH_WARM_UP"]))[0]
     assembly.bucket(warm_up)  # loads what boto3 loads lazily
     assembly.policy(warm_up)  # and what the filters need
+    if warm_up.verify_imap_host:
+        importlib.import_module("drain.imap")
     for line in sys.stdin:
         order: Order = json.loads(line)
         child = os.fork()
