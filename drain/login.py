@@ -89,7 +89,7 @@ def _check(smtp: smtplib.SMTP, server: Server) -> None:
 
 
 def verified(server: Server) -> ssl.SSLContext:
-    """TLS that verifies, against the CA file if there is one; but not on loopback without one.
+    """TLS that verifies, against the CA file if there is one; or leaves it to the server's own `check`.
 
     Raises:
         ConfigError: the CA file cannot be used.
