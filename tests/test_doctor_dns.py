@@ -305,6 +305,24 @@ def test_every_address_of_the_smarthost_is_asked_about(check: Check) -> None:
     assert bad(check({**both, **six})) == []
 
 
+def test_two_names_that_lead_nowhere_are_forgiven_and_three_are_an_error(check: Check) -> None:
+    """RFC 7208 4.6.4: "void lookups"; how many there are depends on who sends."""
+    assert bad(check(with_spf("v=spf1 a:gone1.test a:gone2.test ip4:203.0.113.25 -all"))) == []
+    found = the_one(check(with_spf("v=spf1 a:gone1.test a:gone2.test a:gone3.test ip4:203.0.113.25 -all")))
+    assert (found.level, "permerror" in found.words) == (Level.FAILURE, True)
+
+
+def test_an_mx_term_that_leads_to_more_than_ten_hosts_is_an_error(check: Check) -> None:
+    def many(number: int) -> list[Finding]:
+        hosts = [f"{one} h{one}.test." for one in range(number)]
+        there: Zone = {f"h{one}.test": {"A": ["198.51.100.1"]} for one in range(number)}
+        record = with_spf("v=spf1 mx:many.test ip4:203.0.113.25 -all")
+        return bad(check({**record, "many.test": {"MX": hosts}, **there}))
+
+    assert many(10) == []
+    assert [one.level for one in many(11)] == [Level.FAILURE]
+
+
 def test_a_macro_makes_it_unclear_and_not_a_refusal(check: Check) -> None:
     found = the_one(check(with_spf("v=spf1 exists:%{i}.list.test -all")))
     assert (found.level, "exists:%{i}.list.test" in found.words) == (Level.UNKNOWN, True)
@@ -439,7 +457,8 @@ def test_a_key_marked_as_a_test_or_a_short_one_is_a_warning(check: Check) -> Non
 
 
 def test_a_key_that_cannot_be_asked_for_is_unknown(check: Check) -> None:
-    assert the_one(check({DKIM.name: "SERVFAIL"})).level is Level.UNKNOWN
+    found = the_one(check({DKIM.name: "SERVFAIL"}))
+    assert (found.level, "SERVFAIL" in found.words) == (Level.UNKNOWN, True)
 
 
 def test_a_signing_domain_that_is_none_of_ours_is_a_warning(check: Check) -> None:
@@ -448,14 +467,30 @@ def test_a_signing_domain_that_is_none_of_ours_is_a_warning(check: Check) -> Non
     assert (found.level, "DKIM_DOMAIN other.test" in found.words) == (Level.WARNING, True)
 
 
-def test_where_somebody_else_signs_it_is_unknown_how_and_cloudflares_name_is_known(check: Check) -> None:
+def test_where_somebody_else_signs_it_is_unknown_how(check: Check) -> None:
     found = the_one(check(dkim=None))
     assert (found.level, "Authentication-Results" in found.next) == (Level.UNKNOWN, True)
-    bounce = {f"cf-bounce.{HOME}": {"TXT": ["v=spf1 include:_spf.mx.cloudflare.net ~all"]}}
-    settings: dict[str, object] = {"upstream": "cloudflare", "smarthosts": [], "dkim": None}
-    assert f"cf-bounce._domainkey.{HOME}" in the_one(check(bounce, **settings)).words
-    key = {f"cf-bounce._domainkey.{HOME}": {"TXT": [f"v=DKIM1; h=sha256; k=rsa; p={P}"]}}
-    assert bad(check({**bounce, **key}, **settings)) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "below", "include", "selector"),
+    [
+        ("cloudflare", "cf-bounce", "_spf.mx.cloudflare.net", "cf-bounce"),
+        ("resend", "send", "amazonses.com", "resend"),
+    ],
+)
+def test_a_provider_whose_selector_is_the_same_for_all_is_looked_up(
+    check: Check, provider: str, below: str, include: str, selector: str
+) -> None:
+    spf_record: Zone = {
+        f"{below}.{HOME}": {"TXT": [f"v=spf1 include:{include} ~all"]},
+        include: {"TXT": ["v=spf1 ip4:192.0.2.0/24 ~all"]},
+    }
+    settings: dict[str, object] = {"upstream": provider, "smarthosts": [], "dkim": None}
+    found = the_one(check(spf_record, **settings))
+    assert (found.level, f"{selector}._domainkey.{HOME}" in found.words) == (Level.FAILURE, True)
+    key: Zone = {f"{selector}._domainkey.{HOME}": {"TXT": [f"p={P}"]}}
+    assert bad(check({**spf_record, **key}, **settings)) == []
 
 
 def test_the_public_key_is_read_from_the_private_ones_file(tmp_path: Path) -> None:
@@ -567,6 +602,13 @@ def test_each_question_is_asked_once(fake: FakeResolver) -> None:
 def test_all_questions_together_have_a_time_limit(fake: FakeResolver) -> None:
     answer = Resolver((fake.resolver,), all_seconds=0.0).ask(HOME, "MX")
     assert (answer.state, fake.names) == (State.NO_ANSWER, [])
+    assert "not asked any more" in answer.why
+
+
+def test_a_record_of_several_strings_is_one_text(fake: FakeResolver) -> None:
+    long = "v=spf1 " + " ".join(f"ip4:192.0.2.{number}" for number in range(60)) + " ~all"
+    fake.reply = serving({HOME: {"TXT": [long]}})
+    assert Resolver((fake.resolver,)).ask(HOME, "TXT").records == (long,)
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64 + ".test", "\x00\ud800"])

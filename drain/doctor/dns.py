@@ -45,10 +45,11 @@ PROVIDERS = {
     ),
     # https://documentation.mailgun.com/docs/mailgun/user-manual/domains/domains-verify
     "mailgun": Provider("Mailgun", "mailgun.org", "mailgun.org"),
-    # https://postmarkapp.com/support/article/1092-how-do-i-set-up-spf-for-postmark
+    # Its envelope senders are at pm.mtasv.net, or below the mail domain at a CNAME to that.
     "postmark": Provider("Postmark", "postmarkapp.com"),
-    # https://resend.com/docs/dashboard/domains/introduction
-    "resend": Provider("Resend", "resend.com", "amazonses.com", below="send."),
+    # https://resend.com/docs/dashboard/domains/custom-return-path; the rest as it gives it to registrars:
+    # https://github.com/Domain-Connect/Templates/blob/master/resend.com.mail.json
+    "resend": Provider("Resend", "resend.com", "amazonses.com", below="send.", selector="resend"),
     # https://support.sendgrid.com/hc/en-us/articles/21415314709147
     "sendgrid": Provider("SendGrid", "sendgrid.net"),
     # https://docs.aws.amazon.com/ses/latest/dg/send-email-authentication-spf.html
@@ -240,11 +241,16 @@ def _smarthost_spf(resolver: Resolver, domain: str, record: str, host: str) -> I
     address, verdict = next(iter(bad.items()))
     if verdict.result in {spf.Result.TEMPERROR, spf.Result.UNCLEAR}:
         yield _SAY.unknown(f"Whether SPF lets {host} ({address}) send for {domain} is not known: {verdict.why}.")
-    elif verdict.result is not spf.Result.PERMERROR:  # which was said of the record as a whole
+    elif verdict.result is not spf.Result.PERMERROR:
         yield _SAY.warning(
             f"SPF of {domain} does not let {host} ({address}) send: {verdict.result.value}.",
             f"{txt(domain, spf.with_term(record, _term(host)))} - or the include: that its provider names, "
             "if it sends from other addresses.",
+        )
+    elif spf.evaluate(resolver, domain, None).result is not spf.Result.PERMERROR:  # else it was said already
+        yield _SAY.failure(
+            f"SPF of {domain} is in error (permerror) for {host} ({address}): {verdict.why}.",
+            "Mend that term, or take it out.",
         )
 
 

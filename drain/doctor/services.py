@@ -181,8 +181,6 @@ def _imap(mailboxes: Mailboxes, any_mailbox: str) -> Iterator[Finding]:
 def relay(host: str, port: int, *, tls: str, certificate: bool) -> Iterator[Finding]:
     """Whether drain's own relay listens there; *tls* as RELAY_TLS, which holds where it has a *certificate*."""
     way = tls if certificate else "none"
-    # It listens on all addresses then, and on none of that name.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (nobody binds it)
     # Its certificate is one for its clients: here it is enough that it is not over.
     server = Server(host, port, "", Secret(""), way, "", name="relay", settings="RELAY", check=lambda _connection: None)
     return bounded("relay", _UPSTREAM_SECONDS, _relay(server))
