@@ -105,6 +105,7 @@ demo       the main job shown with embedded servers
 doctor     everything checked, and what to do next: one file a part of the world
 selftest   a probe mail sent the whole way
 outbound   from the settings to the parts of the relay
+oversight  from the settings to what watches over passes
 assembly   from the settings to the parts
 show       what a person at a terminal sees, of a pass and of a mail
 keygen     a key pair, and what to do with it

@@ -1,16 +1,11 @@
 """From the configuration to the parts: the one place that hands each part its settings."""
 
 import contextlib
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from drain import bucket as bucket_module, directory, recipients as recipients_module
-from drain.alerts.alert import Kind, Outlet
-from drain.alerts.conditions import Conditions, Thresholds
-from drain.alerts.outbox import Outbox
 from drain.bucket import Bucket
 from drain.ends import Prefixes
 from drain.errors import ConfigError
@@ -24,19 +19,12 @@ from drain.log import Log
 from drain.login import Server
 from drain.mailboxes import Mailboxes, load_logins
 from drain.marks import Marks
-from drain.notify import Notifier
 from drain.opener import Opener
-from drain.relay.waiting import waiting
 from drain.routing import ROLES, Router, load_aliases
-from drain.service import Service
 from drain.sessions import Sessions
 from drain.setting import Secret
 from drain.settings import Config
 from drain.sweep import Sweep
-from drain.watch import Watch
-
-if TYPE_CHECKING:
-    from drain.alerts.ping import Ping
 
 
 def bucket(config: Config) -> Bucket:
@@ -217,69 +205,6 @@ def sweep(config: Config, log: Log) -> Sweep:
     )
 
 
-def outlets(config: Config) -> list[Outlet]:  # one import a branch, as above
-    """The ways out of alerts that are set up; nobody is told anything yet."""
-    prefix = config.mail_alert_msg or f"drain on {socket.gethostname()}"
-    found: list[Outlet] = []
-    if config.mail_alert_cmd:
-        from drain.alerts.hook import Hook  # noqa: PLC0415
-
-        found.append(Hook(config.mail_alert_cmd, prefix, config.state_dir / "alerts.out"))
-    if config.ntfy_url.reveal():
-        from drain.alerts.ntfy import Ntfy  # noqa: PLC0415
-
-        found.append(Ntfy(config.ntfy_url, config.ntfy_token, prefix))
-    if config.alert_webhook_url.reveal():
-        from drain.alerts.webhook import Webhook  # noqa: PLC0415
-
-        found.append(Webhook(config.alert_webhook_url, config.alert_webhook_token, prefix))
-    if config.alert_mail:
-        from drain.alerts.letter import Letter  # noqa: PLC0415
-
-        found.append(Letter(server(config), config.admin_mailbox, prefix))
-    return found
-
-
-def ping(config: Config) -> "Ping | None":
-    """What hears of every pass, if anything does."""
-    if not config.healthcheck_url.reveal():
-        return None
-    from drain.alerts.ping import Ping  # noqa: PLC0415 (as above)
-
-    return Ping(config.healthcheck_url)
-
-
-def watch(config: Config, log: Log) -> Watch:
-    """What follows passes."""
-    rules = router(config)
-    hour = 3600.0
-    return Watch(
-        path=config.logbook_path,
-        conditions=Conditions(
-            thresholds=Thresholds(
-                days=config.alert_days,
-                count=config.alert_count,
-                growth_passes=config.alert_growth_passes,
-                offline_seconds=config.alert_offline_hours * hour,
-                server_seconds=config.alert_server_hours * hour,
-                quarantine=config.alert_quarantine,
-                relay_seconds=config.alert_relay_hours * hour,
-                stale_seconds=config.alert_stale_hours * hour,
-            ),
-            catch_all=config.catch_all,
-            quarantine=config.quarantine_prefix,
-            junk=rules.junk,
-            fail_open=frozenset(config.filter_fail_open),
-        ),
-        subjects={Kind.FILTER: set(config.filters), Kind.JUNK: {rules.junk}},
-        repeat_seconds=config.alert_repeat * hour,
-        outbox=Outbox(config.logbook_path, outlets(config), log),
-        log=log,
-        ping=ping(config),
-        outgoing=lambda: waiting(config.relay_folder),
-    )
-
-
 def recipients(
     config: Config, seen: Iterable[str], environ: Mapping[str, str]
 ) -> tuple[recipients_module.Recipients, list[str]]:
@@ -303,12 +228,3 @@ def recipients(
             for name in recipients_module.unproven(rules, vouched, found)
         ]
     return found, warnings
-
-
-def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:
-    """What makes them when they are due."""
-    passes = sweep(config, log)
-    follows = watch(config, log)
-    follows.outbox.stopped = passes.stop.is_set
-    passes.on_end = follows.after
-    return Service(passes, log, Notifier(environ), config.poll_interval, follows)

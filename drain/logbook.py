@@ -93,19 +93,15 @@ class Logbook:
         with self.database.writing() as db:
             db.execute("INSERT OR REPLACE INTO pass VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, one.trouble, one.kind))
 
-    def last_pass(self) -> Pass | None:
-        """The last pass that is noted."""
-        found = self._passes("ORDER BY at DESC LIMIT 1")
-        return found[0] if found else None
-
-    def last_good_pass(self) -> Pass | None:
-        """The last one that nothing ended early."""
-        found = self._passes("WHERE trouble = '' ORDER BY at DESC LIMIT 1")
-        return found[0] if found else None
-
     def passes(self, since: float) -> list[Pass]:
         """Those since then, in order."""
-        return self._passes("WHERE at >= ? ORDER BY at", since)
+        columns = ", ".join(Pass.__dataclass_fields__)
+        with self.database.reading() as db:
+            rows = db.execute(f"SELECT {columns} FROM pass WHERE at >= ? ORDER BY at", (since,)).fetchall()
+        return [
+            Pass(at, seconds, listed, pending, oldest_at, json.loads(outcomes), trouble, kind)
+            for at, seconds, listed, pending, oldest_at, outcomes, trouble, kind in rows
+        ]
 
     def prune(self, now: float) -> None:
         """Forgets what is long ago."""
@@ -122,12 +118,3 @@ class Logbook:
         """Notes it."""
         with self.database.writing() as db:
             db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, value))
-
-    def _passes(self, clause: str, *values: float) -> list[Pass]:
-        columns = ", ".join(Pass.__dataclass_fields__)
-        with self.database.reading() as db:
-            rows = db.execute(f"SELECT {columns} FROM pass {clause}", values).fetchall()
-        return [
-            Pass(at, seconds, listed, pending, oldest_at, json.loads(outcomes), trouble, kind)
-            for at, seconds, listed, pending, oldest_at, outcomes, trouble, kind in rows
-        ]

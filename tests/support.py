@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drain import assembly, config
+from drain import assembly, config, oversight
 from drain.demo.s3 import S3Server, StoredObject
 from drain.log import Level, Log, json_lines
 from drain.sweep import Sweep
@@ -92,7 +92,7 @@ class House:
 
     def watch(self, **settings: str) -> Watch:
         """What follows passes, with the test's clock and log."""
-        made = assembly.watch(config.load(self.environ(**settings))[0], self.events.log)
+        made = oversight.watch(config.load(self.environ(**settings))[0], self.events.log)
         made.clock = made.outbox.clock = lambda: self.now
         return made
 

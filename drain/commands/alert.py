@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from drain import assembly
+from drain import oversight
 from drain.alerts.alert import Alert, AlertState, Kind, NotSent
 from drain.commands.common import begin
 from drain.errors import ConfigError
@@ -22,9 +22,9 @@ def test(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     alert = Alert(Kind.TEST, "", AlertState.ON, _WORDS, 0, None, time.time())
     ways: dict[str, Callable[[], None]] = {
         outlet.name: lambda outlet=outlet: outlet.send(alert, lambda: False)  # type: ignore[misc]
-        for outlet in assembly.outlets(config)
+        for outlet in oversight.outlets(config)
     }
-    ping = assembly.ping(config)
+    ping = oversight.ping(config)
     if ping is not None:
         ways["healthcheck"] = ping.success
     if not ways:

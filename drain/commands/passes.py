@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 
-from drain import assembly, config as configuration, show
+from drain import config as configuration, oversight, show
 from drain.commands.common import begin, exit_code
 from drain.log import Log
 from drain.settings import Config
@@ -25,7 +25,7 @@ def bare(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def once(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """One pass."""
     config, log = begin(arguments, environ)
-    service = assembly.service(config, log, environ)
+    service = oversight.service(config, log, environ)
     for_a_person = sys.stderr.isatty() and not arguments.json
     bar = show.Bar()
     if for_a_person:
@@ -42,7 +42,7 @@ def once(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Passes for ever."""
     config, log = begin(arguments, environ)
-    service = assembly.service(config, log, environ)
+    service = oversight.service(config, log, environ)
     # A bucket that refuses us is no reason to send nothing.
     service.gives_up = not config.relay_enabled
     with _relay_beside(config, log, service.sweep.stop):

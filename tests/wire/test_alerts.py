@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drain import assembly, config
+from drain import config, oversight
 from drain.alerts.alert import Alert, Kind, NotSent
 from drain.alerts.outbox import Outbox
 from drain.demo.s3 import Fault
@@ -529,9 +529,7 @@ def test_an_idle_daemon_writes_every_five_minutes_at_the_most(house: House) -> N
         house.now += 60
         pass_()
         with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
-            last = book.last_pass()
-            assert last is not None
-            noted.append(last.at)
+            noted.append(book.passes(0.0)[-1].at)
     assert len(set(noted)) == 13  # and the first
     assert house.s3.requests["ListObjectsV2"] == 62
 
@@ -543,7 +541,7 @@ def test_another_drain_at_work_is_not_noted_as_a_pass(house: House) -> None:
     with lock.held(house.state_dir / "drain.lock", house.events.log):
         house.sweep().run()
     with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
-        assert book.last_pass() is None
+        assert book.passes(0.0) == []
 
 
 def test_what_a_pass_came_to_is_noted(house: House) -> None:
@@ -553,23 +551,20 @@ def test_what_a_pass_came_to_is_noted(house: House) -> None:
     house.put("bob", to="bob@example.test")
     house.sweep().run()
     with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
-        last = book.last_pass()
-        assert last is not None
+        (last,) = book.passes(0.0)
         assert (last.at, last.listed, last.pending, last.oldest_at) == (house.now, 4, 1, 1767225600.0)
         assert last.outcomes == {"delivered": 3, "deferred": 1}
         assert (last.trouble, last.kind) == ("", "")
         assert book.passes(house.now) == [last]
-        assert book.last_good_pass() == last
     house.s3.fault = lambda operation, key: Fault(drop=True)
     house.now += 1
     house.sweep().run()
     with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
-        trouble = book.last_pass()
-        assert trouble is not None
+        earlier, trouble = book.passes(0.0)
         assert (trouble.kind, trouble.pending) == ("bucket", None)
-        assert book.last_good_pass() == last
+        assert earlier == last
         book.prune(house.now + 101 * 86400)
-        assert book.last_pass() is None
+        assert book.passes(0.0) == []
 
 
 # -- Healthchecks --
@@ -644,7 +639,26 @@ def test_the_settings_come_to_outlets(house: House) -> None:
         ALERT_WEBHOOK_URL="https://hooks.example/x",
         ALERT_MAIL="true",
     )
-    found = assembly.outlets(config.load(settings)[0])
+    found = oversight.outlets(config.load(settings)[0])
     assert [outlet.name for outlet in found] == ["command", "ntfy", "webhook", "mail"]
-    assert assembly.outlets(config.load(house.environ())[0]) == []
+    assert oversight.outlets(config.load(house.environ())[0]) == []
     assert threading.active_count() < 50
+
+
+# -- what is shown --
+
+
+def test_the_metrics_and_the_page_are_written_after_a_pass(house: House, tmp_path: Path) -> None:
+    house.put("one")
+    house.sweep(METRICS_FILE=str(tmp_path / "drain.prom"), STATUS_HTML=str(tmp_path / "status.html")).run()
+    assert "drain_pending_mails 0" in (tmp_path / "drain.prom").read_text()
+    assert "<!doctype html>" in (tmp_path / "status.html").read_text().lower()
+
+
+def test_a_place_where_they_cannot_be_written_is_a_line_in_the_log_and_no_more(house: House) -> None:
+    house.put("one")
+    sweep = house.sweep(METRICS_FILE="/proc/none/drain.prom")
+    assert sweep.run().error is None
+    assert len(house.smtp.filed) == 1
+    (warning,) = house.events("status")
+    assert "/proc/none/drain.prom" in warning["message"]

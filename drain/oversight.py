@@ -1,0 +1,117 @@
+"""From the configuration to what watches over passes: their service, what follows them, the status."""
+
+import socket
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drain import assembly
+from drain.alerts.alert import Kind, Outlet
+from drain.alerts.conditions import Conditions, Thresholds
+from drain.alerts.outbox import Outbox
+from drain.log import Log
+from drain.notify import Notifier
+from drain.relay.waiting import waiting
+from drain.service import Service
+from drain.settings import Config
+from drain.status import Pending, Status, gather as gathering
+from drain.watch import Watch
+
+if TYPE_CHECKING:
+    from drain.alerts.ping import Ping
+
+
+def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:
+    """What makes them when they are due."""
+    passes = assembly.sweep(config, log)
+    follows = watch(config, log)
+    follows.outbox.stopped = passes.stop.is_set
+    passes.on_end = follows.after
+    return Service(passes, log, Notifier(environ), config.poll_interval, follows)
+
+
+def outlets(config: Config) -> list[Outlet]:  # one import a branch: each costs time and memory on a phone
+    """The ways out of alerts that are set up; nobody is told anything yet."""
+    prefix = config.mail_alert_msg or f"drain on {socket.gethostname()}"
+    found: list[Outlet] = []
+    if config.mail_alert_cmd:
+        from drain.alerts.hook import Hook  # noqa: PLC0415
+
+        found.append(Hook(config.mail_alert_cmd, prefix, config.state_dir / "alerts.out"))
+    if config.ntfy_url.reveal():
+        from drain.alerts.ntfy import Ntfy  # noqa: PLC0415
+
+        found.append(Ntfy(config.ntfy_url, config.ntfy_token, prefix))
+    if config.alert_webhook_url.reveal():
+        from drain.alerts.webhook import Webhook  # noqa: PLC0415
+
+        found.append(Webhook(config.alert_webhook_url, config.alert_webhook_token, prefix))
+    if config.alert_mail:
+        from drain.alerts.letter import Letter  # noqa: PLC0415
+
+        found.append(Letter(assembly.server(config), config.admin_mailbox, prefix))
+    return found
+
+
+def ping(config: Config) -> "Ping | None":
+    """What hears of every pass, if anything does."""
+    if not config.healthcheck_url.reveal():
+        return None
+    from drain.alerts.ping import Ping  # noqa: PLC0415 (as above)
+
+    return Ping(config.healthcheck_url)
+
+
+def watch(config: Config, log: Log) -> Watch:
+    """What follows passes."""
+    rules = assembly.router(config)
+    hour = 3600.0
+    return Watch(
+        path=config.logbook_path,
+        conditions=Conditions(
+            thresholds=Thresholds(
+                days=config.alert_days,
+                count=config.alert_count,
+                growth_passes=config.alert_growth_passes,
+                offline_seconds=config.alert_offline_hours * hour,
+                server_seconds=config.alert_server_hours * hour,
+                quarantine=config.alert_quarantine,
+                relay_seconds=config.alert_relay_hours * hour,
+                stale_seconds=config.alert_stale_hours * hour,
+            ),
+            catch_all=config.catch_all,
+            quarantine=config.quarantine_prefix,
+            junk=rules.junk,
+            fail_open=frozenset(config.filter_fail_open),
+        ),
+        subjects={Kind.FILTER: set(config.filters), Kind.JUNK: {rules.junk}},
+        repeat_seconds=config.alert_repeat * hour,
+        outbox=Outbox(config.logbook_path, outlets(config), log),
+        log=log,
+        ping=ping(config),
+        outgoing=lambda: waiting(config.relay_folder),
+        publish=partial(_publish, config) if config.metrics_file or config.status_html else lambda now: None,
+    )
+
+
+def status(config: Config, now: float, pending: Pending | None = None) -> Status:
+    """What is going on, read from the files; *pending* is what R2 said, where it was asked."""
+    return gathering.gather(
+        ledger=config.ledger_path,
+        logbook=config.logbook_path,
+        queue=config.relay_folder / "queue.db",
+        now=now,
+        stale_seconds=config.alert_stale_hours * 3600,
+        pending=pending,
+    )
+
+
+def _publish(config: Config, now: float) -> None:
+    from drain import metrics, page  # noqa: PLC0415 (as above)
+
+    found = status(config, now)
+    if config.metrics_file:
+        metrics.write(Path(config.metrics_file).expanduser(), metrics.text(found), metrics.MODE)
+    if config.status_html:
+        metrics.write(Path(config.status_html).expanduser(), page.page(found))
