@@ -102,7 +102,7 @@ for outgoing mail ``cli → outbound → relay → upstreams``;
 cli        the words of the command line
 commands   the commands: from words to parts, and the exit codes
 demo       the main job shown with embedded servers
-doctor     everything checked, and what to do next: one file a part of the world
+doctor     everything checked, and what to do next; has a map of its own
 selftest   a probe mail sent the whole way
 outbound   from the settings to the parts of the relay
 oversight  from the settings to what watches over passes
@@ -125,7 +125,7 @@ handover   one SMTP transaction, and the ledger around it
 ends       settled, set aside, discarded, deferred: commits and moves
 quarantine what a person does with mail that was set aside
 replay     mail out of ``processed/`` once more
-backup     all that drain knows in one file, and back again
+backup     all that drain knows in one file, and back again; has a map of its own
 outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
 rebuild    the ledger, read back from ``processed/`` when it was lost

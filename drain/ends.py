@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from drain import backoff
 from drain.bucket import Bucket, ListedObject, moved_name
 from drain.inject import SessionLost
-from drain.ledger import Ledger
+from drain.ledger import REPLAY_REFUSED, Ledger
 from drain.log import Log
 from drain.mail import Mail
 from drain.outcome import Outcome, Result, Step
@@ -79,8 +79,14 @@ class Ends:
         """Moves an object to ``quarantine/``, the reason's code beside its metadata where those are known.
 
         The reason's words stay in the ledger: they can hold addresses or anything else.
-        *verdict* is what the filters came to, where it is for them.
+        *verdict* is what the filters came to, where it is for them. What was to be replayed
+        stays where it is: it was delivered before.
         """
+        if version.key.startswith(self.prefixes.processed):
+            self.ledger.replay_refused(version, mail.identity, f"{reason}: {words}", self.clock())
+            result = Result(Outcome.MOVED, version.key, mail.recipient, why=REPLAY_REFUSED, words=words)
+            self.say(result, mail.identity)
+            return result
         self.ledger.setting_aside(version, mail, reason, words, self.clock())
         self.step(Step.SETTING_ASIDE, mail.identity)
         to = self.prefixes.moved(self.prefixes.quarantine, mail.identity, version.key)

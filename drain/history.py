@@ -23,7 +23,7 @@ class Event:
     """One thing that happened to a mail, or the same several times in a row.
 
     ``what`` is a state's name, or ``again``, ``no-reply``, ``looked-for``, ``missing``, ``released``,
-    ``replayed``. Times are Unix times, of the first and of the last.
+    ``replayed``, ``replay-refused``. Times are Unix times, of the first and of the last.
     """
 
     what: str

@@ -7,6 +7,8 @@ ask, and `notes`.
 """
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from drain.bucket import ListedObject
@@ -23,6 +25,8 @@ Version = tuple[str, str, str]  # key, ETag, last-modified
 
 # The reason of a mail that a person deleted: no filter's, so that no filter's rights apply.
 DELETED = "deleted"
+# The reason of one that was delivered, and that the mail server would not take once more.
+REPLAY_REFUSED = "replay-refused"
 _RECENT_SECONDS = 86400.0
 # Each of these can be a copy more in the mailbox.
 _ALARMING_REINJECTIONS = 3
@@ -46,6 +50,12 @@ class Ledger:
     def close(self) -> None:
         """Closes the file; safe to call twice."""
         self._db.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One commit for all that is written within."""
+        with self._db.writing():
+            yield
 
     # -- reading --
 
@@ -237,6 +247,14 @@ class Ledger:
             db.execute("UPDATE mail SET released = 1 WHERE identity = ?", (mail.identity,))
             self.history.note(mail.identity, "replayed", "", now)
             self._link(version, mail.identity)
+
+    def replay_refused(self, version: ListedObject, identity: str, words: str, now: float) -> None:
+        """A mail that was to come once more was not taken: it was delivered before, and that stands."""
+        with self._db.writing() as db:
+            self.history.note(identity, REPLAY_REFUSED, words, now)
+            self._finish(version, identity, State.SETTLED, now)
+            values = (REPLAY_REFUSED, _storable(words), identity)
+            db.execute("UPDATE mail SET reason = ?, words = ? WHERE identity = ?", values)
 
     def found_moved(self, identity: str, now: float) -> None:
         """The object was found where a crash, or another drain, had moved it; or is gone, and should be."""

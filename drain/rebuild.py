@@ -29,6 +29,7 @@ def rebuild(bucket: Bucket, opener: Opener, processed_prefix: str, ledger: Ledge
     """Enters every mail under *processed_prefix* into the ledger as settled; rows there stay as they are."""
     result = Rebuilt()
     for page in bucket.pages(processed_prefix):
+        found: list[tuple[ListedObject, str, str]] = []
         for listed in page:
             try:
                 identity, recipient = _identify(bucket, opener, processed_prefix, listed)
@@ -37,10 +38,15 @@ def rebuild(bucket: Bucket, opener: Opener, processed_prefix: str, ledger: Ledge
                 result.keyless += 1
             if identity is None:
                 result.unreadable += 1
-            elif ledger.adopt(identity, recipient, listed.size, listed.last_modified.timestamp(), now):
-                result.adopted += 1
             else:
-                result.known += 1
+                found.append((listed, identity, recipient))
+        # A commit each would be minutes on an SD card.
+        with ledger.together():
+            for listed, identity, recipient in found:
+                written_at = listed.last_modified.timestamp()
+                adopted = ledger.adopt(identity, recipient, listed.size, written_at, now)
+                result.adopted += adopted
+                result.known += not adopted
     return result
 
 

@@ -57,6 +57,7 @@ def imports(path: Path) -> set[str]:
         [
             *HOUSE.glob("*.py"),
             *HOUSE.glob("alerts/*.py"),
+            *HOUSE.glob("backup/*.py"),
             *HOUSE.glob("commands/*.py"),
             *HOUSE.glob("doctor/*.py"),
             *HOUSE.glob("filters/*.py"),
@@ -81,6 +82,7 @@ def test_dependencies_point_downwards_only(path: Path) -> None:
 def test_every_room_is_on_the_map() -> None:
     rooms = {path.stem for path in HOUSE.glob("*.py")} | {
         "alerts",
+        "backup",
         "commands",
         "demo",
         "doctor",
@@ -115,11 +117,13 @@ def test_every_room_and_state_of_the_relay_is_on_its_map() -> None:
     assert set(re.findall(r"^``(\w+)``  ", drain.relay.__doc__, re.MULTILINE)) == {state.value for state in State}
 
 
-@pytest.mark.parametrize("package", ["alerts", "doctor"])
+@pytest.mark.parametrize("package", ["alerts", "backup", "doctor"])
 def test_every_room_of_a_package_is_on_its_map(package: str) -> None:
     found = importlib.import_module(f"drain.{package}").__doc__
     assert found is not None
-    listed = set(re.findall(r"^(\w+) +\w", found.split("=========== =")[1], re.MULTILINE))
+    listed = set(
+        re.findall(r"^(\w+) +\w", found.rpartition("=========\n")[0].rpartition("=========\n")[2], re.MULTILINE)
+    )
     assert listed == {path.stem for path in HOUSE.glob(f"{package}/*.py")} - {"__init__"}
 
 

@@ -4,8 +4,7 @@ import argparse
 import contextlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 from drain import config as configuration, lock
@@ -17,7 +16,6 @@ from drain.summary import Summary
 from drain.text import clean
 
 LOCK_WAIT_SECONDS = 60.0
-_FEW = 10
 
 
 def begin(arguments: argparse.Namespace, environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, Log]:
@@ -37,22 +35,6 @@ def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
         contextlib.closing(Ledger(config.ledger_path)) as ledger,
     ):
         yield ledger
-
-
-def ask_to_delete(arguments: argparse.Namespace, table: Callable[[TextIO], None], number: int) -> int | None:
-    """Asks the person, but for ``--yes``, whether *number* mails shall be deleted for good; None if so, else the exit code."""
-    if arguments.yes:
-        return None
-    if not sys.stdin.isatty():
-        print("drain: Nothing was deleted: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
-        return os.EX_USAGE
-    if number <= _FEW:
-        table(sys.stdout)
-    print(f"Delete {number} mail{'s' * (number != 1)} for good? [y/N] ", end="", flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return None
-    print("Nothing was deleted.")
-    return os.EX_OK
 
 
 def tell(arguments: argparse.Namespace, told: Mapping[str, str], stream: TextIO) -> None:

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from drain import assembly, show
-from drain.commands.common import LOCK_WAIT_SECONDS, ask_to_delete, begin, exit_code, locked_ledger, tell
-from drain.errors import DrainError, LockHeld
+from drain.commands.again import deliver
+from drain.commands.ask import ask_to_delete
+from drain.commands.common import begin, locked_ledger, tell
+from drain.errors import DrainError
 from drain.ledger import Ledger
 from drain.quarantine import Entry, Quarantine, left_by_all
 from drain.settings import Config
@@ -82,14 +84,13 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 tell(arguments, {"id": entry.id, "state": "failed", "words": clean(str(error))}, sys.stderr)
     if not released:
         return worst
-    summary = assembly.sweep(config, log).deliver_released(LOCK_WAIT_SECONDS)
-    with _reading(config) as quarantine:
-        for identity, (name, before) in released.items():
-            tell(arguments, _became(name, quarantine.ledger.find(identity), before=before), sys.stdout)
-    if summary.error is not None:
-        print(f"drain: {clean(str(summary.error))} What was released is delivered by the next pass.", file=sys.stderr)
-    # A command that must act, and could not.
-    return worst or (os.EX_TEMPFAIL if isinstance(summary.error, LockHeld) else exit_code(summary))
+
+    def became(identity: str, row: Row | None) -> tuple[str, str]:
+        return _became(row, before=released[identity][1])
+
+    names = {identity: name for identity, (name, _) in released.items()}
+    code = deliver(arguments, config, log, names, became, "released")
+    return worst or code
 
 
 def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -131,12 +132,12 @@ def _chosen(quarantine: Quarantine, arguments: argparse.Namespace) -> list[Entry
     return [entry for word in arguments.id for entry in quarantine.find(word)]
 
 
-def _became(name: str, row: Row | None, *, before: bool) -> dict[str, str]:
+def _became(row: Row | None, *, before: bool) -> tuple[str, str]:
     state = row.state if row is not None else State.DEFERRED
     if before and state is State.SETTLED:
-        return {"id": name, "state": "delivered before, and moved to the others"}
-    words = clean((row.mailbox if state is State.SETTLED else row.words) or "") if row is not None else ""
-    return {"id": name, "state": _ENDS.get(state, "released, and waiting for the next pass"), "words": words}
+        return "delivered before, and moved to the others", ""
+    words = ((row.mailbox if state is State.SETTLED else row.words) or "") if row is not None else ""
+    return _ENDS.get(state, "released, and waiting for the next pass"), words
 
 
 def _as_json(entry: Entry) -> dict[str, str | float | int | None]:

@@ -13,7 +13,8 @@ from functools import partial
 from types import FrameType
 
 from drain import config as configuration, outbound, show
-from drain.commands.common import ask_to_delete, begin, tell
+from drain.commands.ask import ask_to_delete
+from drain.commands.common import begin, tell
 from drain.errors import LockHeld, NoInput, Unusable
 from drain.log import Log
 from drain.notify import Notifier

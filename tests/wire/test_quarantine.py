@@ -333,12 +333,12 @@ def test_nothing_waits_for_an_answer_with_the_lock_in_its_hand(
 def test_a_release_that_meets_another_drain_at_work_is_75(
     house: House, drain: Drain, three: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from drain.commands import quarantine
+    from drain.commands import again
     from drain.errors import LockHeld
     from drain.summary import Summary
     from drain.sweep import Sweep
 
-    monkeypatch.setattr(quarantine, "LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(again, "LOCK_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(Sweep, "deliver_released", lambda self, seconds: Summary(error=LockHeld("At work.")))
     code, output, _ = drain("quarantine", "release", three[0])
     assert code == 75

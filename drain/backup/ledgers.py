@@ -1,0 +1,121 @@
+"""What two ledgers and the bucket know of each mail, as one."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from drain.backup.standin import Opened
+
+_TRIED = "('deferred', 'injecting')"
+_DELIVERED = "('delivered', 'settled')"
+_WORDS = "when a backup was restored."
+
+# A try says less than a delivery, whichever was noted later; but a person may want one more (`released`).
+_CHOSEN = f"""
+INSERT INTO chosen
+SELECT b.identity, NOT EXISTS (SELECT 1 FROM main.event WHERE event.identity = b.identity)
+FROM backup.mail AS b LEFT JOIN main.mail AS m ON m.identity = b.identity
+WHERE m.identity IS NULL OR CASE
+    WHEN b.state IN {_DELIVERED} AND m.state IN {_TRIED} AND NOT m.released THEN 1
+    WHEN m.state IN {_DELIVERED} AND b.state IN {_TRIED} AND NOT b.released THEN 0
+    ELSE b.updated_at > m.updated_at END
+"""
+_TAKE = (
+    "DELETE FROM main.object WHERE identity IN (SELECT identity FROM chosen)",
+    "INSERT OR REPLACE INTO main.mail SELECT * FROM backup.mail WHERE identity IN (SELECT identity FROM chosen)",
+    "INSERT OR IGNORE INTO main.object SELECT * FROM backup.object WHERE identity IN (SELECT identity FROM chosen)",
+    (
+        "INSERT INTO main.event SELECT * FROM backup.event"
+        " WHERE identity IN (SELECT identity FROM chosen WHERE no_events) ORDER BY rowid"
+    ),
+    "INSERT OR IGNORE INTO main.verdict SELECT * FROM backup.verdict WHERE identity IN (SELECT identity FROM chosen)",
+    "INSERT OR IGNORE INTO main.note SELECT * FROM backup.note",
+)
+# What moved on since, by where it lies: the state that it is in, and whose.
+_MOVED = (
+    (
+        "settled",
+        "Found among what is delivered",
+        (
+            "identity IN (SELECT identity FROM processed.mail) AND state != 'settled'"
+            f" AND (identity IN (SELECT identity FROM chosen) OR state IN {_TRIED} AND NOT released)"
+        ),
+    ),
+    (
+        "quarantined",
+        "Found in quarantine",
+        (
+            "identity IN (SELECT identity FROM chosen) AND identity IN (SELECT identity FROM aside)"
+            f" AND (state = 'setting_aside' OR state IN {_TRIED} AND NOT released)"
+        ),
+    ),
+    (
+        "discarded",
+        "Gone from quarantine",
+        (
+            "identity IN (SELECT identity FROM chosen) AND identity NOT IN (SELECT identity FROM aside)"
+            " AND state = 'quarantined'"
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """How many mails the ledger has now, came from the backup, were found in the bucket only, or had moved on since."""
+
+    known: int
+    from_backup: int
+    from_bucket: int
+    moved_on: int
+
+
+def merge(opened: Opened, backup: Path, processed: Path, aside: Collection[str], now: float) -> Merged:
+    """Adds to the ledger what a backup knows, as `drain.backup` says; in one transaction.
+
+    *processed* is a ledger of what lies under ``processed/``, *aside* are the identities
+    of what lies under ``quarantine/``. All three have the schema of now.
+
+    Raises:
+        LedgerUnavailable, ConfigError: as `Database` does; nothing is changed then.
+    """
+    database = opened.database
+    with database.reading() as db:
+        db.execute("ATTACH ? AS backup", (str(backup),))
+        db.execute("ATTACH ? AS processed", (str(processed),))
+    try:
+        with database.writing() as db:
+            db.execute("CREATE TEMP TABLE chosen (identity TEXT PRIMARY KEY, no_events INTEGER) WITHOUT ROWID")
+            db.execute("CREATE TEMP TABLE aside (identity TEXT PRIMARY KEY) WITHOUT ROWID")
+            db.executemany("INSERT OR IGNORE INTO aside VALUES (?)", [(identity,) for identity in aside])
+            from_backup = db.execute(_CHOSEN).rowcount
+            for statement in _TAKE:
+                db.execute(statement)
+            moved_on = 0
+            for state, words, whose in _MOVED:
+                values = {"state": state, "words": f"{words} {_WORDS}", "now": now}
+                db.execute(
+                    "INSERT INTO main.event (identity, what, words, at, last_at)"
+                    f" SELECT identity, :state, :words, :now, :now FROM main.mail WHERE {whose}",
+                    values,
+                )
+                moved_on += db.execute(
+                    "UPDATE main.mail SET state = :state, words = :words, next_attempt_at = NULL, missing_at = NULL,"
+                    # Not a filter's decision, whatever it was: found again it is to be set aside, not deleted.
+                    " reason = CASE :state WHEN 'discarded' THEN 'deleted' ELSE reason END, updated_at = :now"
+                    f" WHERE {whose}",
+                    values,
+                ).rowcount
+            db.execute(
+                "DELETE FROM main.object WHERE identity IN (SELECT identity FROM main.mail"
+                " WHERE state IN ('settled', 'quarantined', 'discarded'))"
+            )
+            from_bucket = db.execute("INSERT OR IGNORE INTO main.mail SELECT * FROM processed.mail").rowcount
+            (known,) = db.execute("SELECT count(*) FROM main.mail").fetchone()
+            db.execute("DROP TABLE chosen")
+            db.execute("DROP TABLE aside")
+    finally:
+        with database.reading() as db:
+            db.execute("DETACH backup")
+            db.execute("DETACH processed")
+    return Merged(known, from_backup, from_bucket, moved_on)
