@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drain.errors import ConfigError, LedgerUnavailable
 
-_BUSY_TIMEOUT_SECONDS = 30
+BUSY_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,31 +38,51 @@ class Schema:
 
 
 class Database:
-    """The open file. Calls may come from several threads.
+    """The open file, or one in memory without *path*. Calls may come from several threads.
+
+    Not *writable*: it is read only, and neither made nor brought up to date.
 
     Every use raises `LedgerUnavailable` if the disk is full or the file is
     locked, and `ConfigError` if the file is damaged.
     """
 
-    def __init__(self, path: Path, schema: Schema) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        schema: Schema,
+        *,
+        writable: bool = True,
+        busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS,
+    ) -> None:
         self._path = path
         self._schema = schema
         self._lock = threading.RLock()
         with self._translated():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            place = ":memory:"
+            if path is not None:
+                place = path.absolute().as_uri() + ("" if writable else "?mode=ro")
+                if writable:
+                    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._sqlite = sqlite3.connect(
-                path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+                place, timeout=busy_timeout_seconds, isolation_level=None, check_same_thread=False, uri=True
             )
             try:
-                path.chmod(0o600)
-                self._prepare()
+                if path is not None and writable:
+                    path.chmod(0o600)
+                self._prepare(writable=writable)
             except BaseException:
                 self._sqlite.close()
                 raise
 
-    def _prepare(self) -> None:
-        self._sqlite.execute("PRAGMA journal_mode=WAL")
-        self._sqlite.execute("PRAGMA synchronous=FULL")
+    def _prepare(self, *, writable: bool) -> None:
+        if writable:
+            self._sqlite.execute("PRAGMA journal_mode=WAL")
+            self._sqlite.execute("PRAGMA synchronous=FULL")
+        elif self._version() < self._schema.version:
+            raise ConfigError(
+                f"{self._schema.name} {self._path} was written by an older drain (schema {self._version()}).",
+                "The next pass brings it up to date.",
+            )
         if self._version() > self._schema.version:
             raise ConfigError(
                 f"{self._schema.name} {self._path} was written by a newer drain (schema {self._version()}).",
@@ -128,6 +148,12 @@ class Database:
                 f"{self._schema.name} {self._path} cannot be opened: {error}.",
                 "Set STATE_DIR to a folder that drain may write to.",
             ) from error
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether an error that a `Database` raised is that somebody else has the file just now."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and getattr(cause, "sqlite_errorname", "").startswith("SQLITE_BUSY")
 
 
 def _statements(step: str) -> list[str]:

@@ -155,6 +155,8 @@ class Delivery:
             return Answer(Presence.NO_LOGIN, "")
         if not begins_with_header_field(mail.raw):
             return Answer(Presence.NO_LOGIN, f"It has no {HEADER} to be known by.")
+        if any(event.what == "replayed" for event in self.ledger.history.of(row.identity)):
+            return Answer(Presence.NO_LOGIN, "It was delivered before: a copy in the mailbox may be that one.")
         return self.mailboxes.ask(row.mailbox, self.stamp.value(mail.identity))
 
     def _found(self, version: ListedObject, row: Row, words: str) -> Result:

@@ -237,6 +237,8 @@ def _has(imap: _Connection, folder: Folder, value: str) -> bool | None:
         return None
     for number in numbers.split():
         status, fields = imap.uid("FETCH", number.decode("ascii"), f"(BODY.PEEK[HEADER.FIELDS ({HEADER})])")
+        if status != "OK":
+            return None
         for item in fields:
             if isinstance(item, tuple) and Header.of(item[1]).get(HEADER) == value:
                 return True

@@ -41,8 +41,9 @@ class Ledger:
     locked, and `ConfigError` if the file is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._db = Database(path, LEDGER)
+    def __init__(self, path: Path, *, writable: bool = True) -> None:
+        """Opens it; as `Database` does."""
+        self._db = Database(path, LEDGER, writable=writable)
         self.history = History(self._db)
         self.notes = Notes(self._db)
         self.verdicts = Verdicts(self._db)
@@ -238,6 +239,7 @@ class Ledger:
             self.history.note(mail.identity, "released", "", now)
             self._link(version, mail.identity)
             if instead_of != mail.identity:
+                db.execute("UPDATE event SET identity = ? WHERE identity = ?", (mail.identity, instead_of))
                 db.execute("DELETE FROM mail WHERE identity = ?", (instead_of,))
 
     def replay(self, version: ListedObject, mail: Mail, now: float) -> None:

@@ -5,8 +5,9 @@ too, and needs no lock for it; and nothing here is worth stopping for. What is l
 with it is the memory of alerts, and the curves of `drain status`.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +35,14 @@ CREATE TABLE alert (
     since    REAL NOT NULL,                  -- when it was first so
     clear_since REAL,                        -- when it was last seen not to be so any more; NULL: it is so
     told_at  REAL,                           -- when the person was last told that it is so; NULL: not yet
+    seen_at  REAL NOT NULL DEFAULT 0,        -- when it was last seen to be so
+    rested   INTEGER NOT NULL DEFAULT 0,     -- 1: a long time after the look before that
     relapses INTEGER NOT NULL DEFAULT 0,     -- how often it began again soon after it was over
     over_at  REAL,                           -- when it was over; NULL: it is on
     PRIMARY KEY (kind, subject)
 ) WITHOUT ROWID;
 CREATE TABLE outbox (
-    id       INTEGER PRIMARY KEY,
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
     outlet   TEXT NOT NULL,
     kind     TEXT NOT NULL,
     subject  TEXT NOT NULL,
@@ -60,6 +63,8 @@ LOGBOOK = Schema(
     if_damaged="Delete it: it is about the past only.",
 )
 NAME = "logbook.db"
+# Shorter than the ledger's: signals and the watchdog wait for it.
+_BUSY_TIMEOUT_SECONDS = 2.0
 _KEPT_SECONDS = 100 * 86400.0
 
 
@@ -78,14 +83,24 @@ class Pass:
 
 
 class Logbook:
-    """The open logbook; calls may come from several threads. Raises what `Database` raises."""
+    """The open logbook, in memory without *path*; calls may come from several threads. Raises what `Database` raises."""
 
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path, LOGBOOK)
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.database = Database(path, LOGBOOK, busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS)
 
     def close(self) -> None:
         """Closes the file; safe to call twice."""
         self.database.close()
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator["Logbook"]:
+        """The same one, for somebody who outlives this."""
+        if self._path is None:
+            yield self
+            return
+        with contextlib.closing(Logbook(self._path)) as logbook:
+            yield logbook
 
     def enter(self, one: Pass) -> None:
         """Notes a pass."""

@@ -45,8 +45,10 @@ def write(path: Path, content: str, mode: int | None = None) -> None:
     path = path.expanduser()
     unfinished = ""
     try:
-        path = path.resolve()
-        there = path.exists()
+        # Through one's own link only: another's could lead to any file that drain may write.
+        if path.is_symlink() and path.lstat().st_uid == os.geteuid():
+            path = path.resolve()
+        there = path.exists() and not path.is_symlink()
         if there and not path.is_file():
             raise ConfigError(f"{path} is not a file.", "Name one that drain may write.")
         if mode is None:

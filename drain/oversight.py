@@ -1,5 +1,6 @@
 """From the configuration to what watches over passes: their service, what follows them, the status."""
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from functools import partial
@@ -10,13 +11,16 @@ from drain import assembly
 from drain.alerts.alert import Kind, Outlet
 from drain.alerts.conditions import Conditions, Thresholds
 from drain.alerts.outbox import Outbox
+from drain.errors import DrainError
+from drain.ledger import Ledger
 from drain.log import Log
 from drain.notify import Notifier
 from drain.relay.waiting import waiting
 from drain.service import Service
 from drain.settings import Config
+from drain.state import Troubles
 from drain.status import Pending, Status, gather as gathering
-from drain.watch import Watch
+from drain.watch import QUIET_SECONDS, Watch
 
 if TYPE_CHECKING:
     from drain.alerts.ping import Ping
@@ -78,7 +82,7 @@ def watch(config: Config, log: Log) -> Watch:
                 server_seconds=config.alert_server_hours * hour,
                 quarantine=config.alert_quarantine,
                 relay_seconds=config.alert_relay_hours * hour,
-                stale_seconds=config.alert_stale_hours * hour,
+                stale_seconds=_stale_seconds(config),
             ),
             catch_all=config.catch_all,
             quarantine=config.quarantine_prefix,
@@ -87,12 +91,23 @@ def watch(config: Config, log: Log) -> Watch:
         ),
         subjects={Kind.FILTER: set(config.filters), Kind.JUNK: {rules.junk}},
         repeat_seconds=config.alert_repeat * hour,
-        outbox=Outbox(config.logbook_path, outlets(config), log),
+        outbox=Outbox(outlets(config), log),
         log=log,
         ping=ping(config),
+        troubles=partial(_troubles, config.ledger_path),
         outgoing=lambda: waiting(config.relay_folder),
         publish=partial(_publish, config) if config.metrics_file or config.status_html else lambda now: None,
     )
+
+
+def _troubles(ledger_path: Path, now: float) -> Troubles | None:
+    if not ledger_path.exists():
+        return None
+    try:
+        with contextlib.closing(Ledger(ledger_path)) as ledger:
+            return ledger.troubles(now)
+    except DrainError:  # a pass says it
+        return None
 
 
 def status(config: Config, now: float, pending: Pending | None = None) -> Status:
@@ -102,9 +117,15 @@ def status(config: Config, now: float, pending: Pending | None = None) -> Status
         logbook=config.logbook_path,
         queue=config.relay_folder / "queue.db",
         now=now,
-        stale_seconds=config.alert_stale_hours * 3600,
+        stale_seconds=_stale_seconds(config),
         pending=pending,
     )
+
+
+def _stale_seconds(config: Config) -> float:
+    """How long no pass may end: at least so long that one that finds nothing is noted; 0 for ever."""
+    least = 2 * config.poll_interval + 2 * QUIET_SECONDS
+    return max(config.alert_stale_hours * 3600, least) if config.alert_stale_hours else 0.0
 
 
 def _publish(config: Config, now: float) -> None:

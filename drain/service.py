@@ -72,6 +72,7 @@ class Service:
         self.log.info("run", message="drain runs; the first look into the bucket comes now.")
         summary = self._pass()
         if self.gives_up and isinstance(summary.error, (Refused, ConfigError)):
+            self.watch.ends(summary)
             self.watch.finish()
             return summary
         while not self.sweep.stop.is_set():
@@ -118,6 +119,8 @@ class Service:
                 stop_at = min(stop_at, time.monotonic() + _STOP_SECONDS)
         # No summary: it hangs in the network and is left behind, or a bug ended it.
         summary = done[0] if done else Summary(stopped=self.sweep.stop.is_set(), bugs=int(not self.sweep.stop.is_set()))
+        if summary.bugs and not done:
+            self.watch.after(summary)
         self._failures = self._failures + 1 if summary.error or summary.bugs else 0
         self._say(summary)
         return summary

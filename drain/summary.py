@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from drain.errors import DrainError
 from drain.outcome import Outcome
-from drain.state import Troubles
 
 _PROGRESS = (Outcome.DELIVERED, Outcome.MOVED, Outcome.QUARANTINED, Outcome.DISCARDED)
 LEFT = (Outcome.DEFERRED, Outcome.UNKNOWN, Outcome.WAITING, Outcome.NO_KEY, Outcome.FAILED)
@@ -28,7 +27,6 @@ class Summary:
     connected: bool = False  # whether the mail server let us in
     answered: set[str] = field(default_factory=set)  # filters that had something to say
     failing: dict[str, str] = field(default_factory=dict)  # filters that had not, and why
-    troubles: Troubles | None = None  # what the ledger has that a person should know of; None: not looked
     bugs: int = 0
     stopped: bool = False
     seconds: float = 0.0
@@ -36,10 +34,12 @@ class Summary:
 
     def after(self, first: "Summary") -> "Summary":
         """Both as one, where the second looked again at what waited in the first."""
-        for name in ("outcomes", "asided", "keyless"):
+        again = (Outcome.WAITING, Outcome.NO_KEY)  # seen in both
+        for name in ("outcomes", "asided"):
             getattr(self, name).update(getattr(first, name))
-        self.outcomes[Outcome.WAITING] -= first.outcomes[Outcome.WAITING]
-        self.listed += first.listed - first.outcomes[Outcome.WAITING]
+        for outcome in again:
+            self.outcomes[outcome] -= first.outcomes[outcome]
+        self.listed += first.listed - sum(first.outcomes[outcome] for outcome in again)
         self.missing += first.missing
         self.connected = self.connected or first.connected
         self.answered |= first.answered

@@ -90,7 +90,7 @@ class Sweep:
             first = next(pages, None)
             self.step(Step.LISTED, "")
             summary.pending = 0 if first is None else None
-            if first is not None or self._has_unfinished(summary):
+            if first is not None or self._has_unfinished():
                 self._work(itertools.chain([first] if first else [], pages), summary)
         except DrainError as error:
             summary.error = error
@@ -107,14 +107,13 @@ class Sweep:
             summary.error = error
         return summary
 
-    def _has_unfinished(self, summary: Summary) -> bool:
+    def _has_unfinished(self) -> bool:
         if not self.ledger_path.exists():
             return False
         # A command may have written to it meanwhile: `drain quarantine release` does.
         if self._ledger_seen != _stamps(self.ledger_path):
             with contextlib.closing(Ledger(self.ledger_path)) as ledger:
                 self._unfinished = bool(ledger.unfinished())
-                summary.troubles = ledger.troubles(self.clock())
             self._ledger_seen = _stamps(self.ledger_path)
         return self._unfinished
 
@@ -160,7 +159,6 @@ class Sweep:
             if complete:
                 summary.woken = self._wake(work.canaries, delivery.chain, ledger)
             summary.error = work.error or (None if summary.progressed else work.refused)
-            summary.troubles = ledger.troubles(self.clock())
 
     @staticmethod
     def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:

@@ -12,8 +12,9 @@ import stat
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,13 +22,18 @@ from drain.alerts.alert import Alert, AlertState, Kind, NotSent
 from drain.alerts.conditions import Condition, Conditions, kind_of, trouble_of
 from drain.alerts.memory import Memory
 from drain.alerts.outbox import Outbox
-from drain.errors import DrainError, LockHeld
+from drain.database import is_busy
+from drain.errors import ConfigError, DrainError, LockHeld
 from drain.log import Log
 from drain.logbook import Logbook, Pass
+from drain.outcome import Outcome
+from drain.state import Troubles
 from drain.summary import Summary
+from drain.text import clean
 
-_QUIET_SECONDS = 300.0
-_DAY_SECONDS = 86400.0
+QUIET_SECONDS = 300.0
+# What has not changed for so long does not grow.
+_SAME_SECONDS = 6 * 3600.0
 # More than any outlet takes (`alerts.alert.Outlet`).
 OUTLETS_END_SECONDS = 40.0
 
@@ -46,7 +52,8 @@ class Pinged(Protocol):
 class Watch:
     """Follows the passes of one process; calls come from one thread at a time.
 
-    ``subjects`` are those that conditions of a kind can have. ``outgoing`` says how many
+    ``subjects`` are those that conditions of a kind can have. ``troubles`` are the
+    ledger's at a time, or None if it cannot be read. ``outgoing`` says how many
     mails wait in the relay's queue and since when the oldest does, or None without a
     relay. ``publish`` writes the metrics and the page.
     """
@@ -58,34 +65,39 @@ class Watch:
     outbox: Outbox
     log: Log
     ping: Pinged | None = None
+    troubles: Callable[[float], Troubles | None] = lambda now: None
     outgoing: Callable[[], tuple[int, float | None] | None] = lambda: None
     publish: Callable[[float], None] = lambda now: None
     clock: Callable[[], float] = time.time
     _noted_at: float = float("-inf")
-    _failed: bool = False
+    _came_to: tuple[object, ...] = ()
+    # Kinds of which an alert is on, and told.
+    _told: set[Kind] = field(default_factory=set)
+    _in_memory: Logbook | None = None
     _pinging: threading.Thread | None = None
     _pinged_at: float = float("-inf")
+    _pinged_failure: bool = False
     _said: set[str] = field(default_factory=set)
 
     def after(self, summary: Summary) -> None:
         """Takes in what a pass came to."""
-        if isinstance(summary.error, LockHeld):
-            return  # another drain is at work, and notes it
-        now, failed = self.clock(), kind_of(summary) is not None
-        idle = not summary.listed and summary.troubles is None and not failed and not self._failed
-        self._failed = failed
-        if idle and 0 <= now - self._noted_at < _QUIET_SECONDS:
-            return
-        self._look(lambda logbook: self._noted(logbook, summary, now), now)
-        self._noted_at = now
-        self._ping(trouble_of(summary), failed=failed, now=now)
-        self._quietly("status", lambda: self.publish(now))  # METRICS_FILE, STATUS_HTML
+        self._quietly("watch", lambda: self._after(summary))
+
+    def ends(self, summary: Summary) -> None:
+        """The process gives up for what this pass came to: it is told at once, since nobody looks again."""
+        now = self.clock()
+
+        def conditions(_logbook: Logbook) -> Iterator[Condition]:
+            for condition in self.conditions.of(summary, None, 0, now):
+                yield replace(condition, after_seconds=0.0)
+
+        self._quietly("watch", lambda: self._look(conditions, now))
 
     def hanging(self, seconds: float) -> None:
         """A pass has not moved for so long."""
         found = list(self.conditions.hanging(seconds))
         if found:
-            self._look(lambda logbook: found, self.clock())
+            self._quietly("watch", lambda: self._look(lambda logbook: found, self.clock()))
 
     def working(self) -> None:
         """A pass goes on, and is not at its end yet."""
@@ -99,50 +111,85 @@ class Watch:
             time.sleep(0.05)
         self.outbox.stop()
 
-    def _look(self, conditions: Callable[[Logbook], Iterable[Condition]], now: float) -> None:
-        """What is news of these conditions goes out."""
-        try:
-            self._look_into(self.path, conditions, now)
-        except DrainError as error:
-            self._say("logbook", str(error))
-            # A full disk, or a damaged logbook, must come out all the same.
-            self._quietly("logbook", lambda: self._look_into(_makeshift(self.path), conditions, now))
-
-    def _look_into(self, path: Path, conditions: Callable[[Logbook], Iterable[Condition]], now: float) -> None:
-        with _opened(path) as logbook:
-            with logbook.database.writing():
-                memory = Memory(logbook.database, self.repeat_seconds)
-                news = memory.look(conditions(logbook), self.subjects, now)
-                self.outbox.put(logbook, [alert for alert in news if alert.state.is_told])
-            for alert in news:
-                self._log(alert)
-            self.outbox.path = path
-            self.outbox.send(logbook)
-
-    def _noted(self, logbook: Logbook, summary: Summary, now: float) -> Iterator[Condition]:
-        """The pass, in the logbook; and its conditions."""
+    def _after(self, summary: Summary) -> None:
+        now = self.clock()
+        quiet = 0 <= now - self._noted_at < QUIET_SECONDS
+        if isinstance(summary.error, LockHeld):  # another drain is at work, and notes it, if it is well
+            if not quiet:
+                self._noted_at = now
+                self._look(lambda logbook: self.conditions.idle(now - (_last_good(logbook) or now)), now)
+            return
+        # What waits for the same as before is no news, and is not worth a write each minute.
         outcomes = {str(outcome): number for outcome, number in summary.outcomes.items() if number}
-        kind = kind_of(summary)
-        logbook.enter(
-            Pass(
-                now,
-                round(summary.seconds, 3),
-                summary.listed,
-                summary.pending,
-                summary.oldest_at,
-                outcomes,
-                trouble_of(summary),
-                str(kind or ""),
-            )
-        )
+        waits = outcomes.keys() <= {Outcome.WAITING, Outcome.NO_KEY}
+        came_to = (summary.pending, summary.oldest_at, outcomes, kind_of(summary))
+        same, self._came_to = waits and came_to == self._came_to, came_to
+        if same and quiet:
+            return
+        self._noted_at = now
+        self._look(lambda logbook: self._noted(logbook, summary, outcomes, now), now)
+        self._ping(trouble_of(summary), kind_of(summary), now)
+        self._quietly("status", lambda: self.publish(now))  # METRICS_FILE, STATUS_HTML
+
+    def _look(self, conditions: Callable[[Logbook], Iterable[Condition]], now: float) -> None:
+        """What is news of these conditions goes out, whatever is the matter with the logbook."""
+        error = self._looked(lambda: Logbook(self.path), conditions, now)
+        if isinstance(error, ConfigError):  # damaged, or a newer drain's
+            error = self._looked(self._anew, conditions, now)
+        if error is None or is_busy(error):  # the next look is soon
+            return
+        # The disk is full, say.
+        if self._looked(lambda: Logbook(_makeshift(self.path)), conditions, now) is not None:
+            self._in_memory = self._in_memory or Logbook(None)
+            self._looked(lambda: self._in_memory, conditions, now)
+
+    def _looked(
+        self, opened: Callable[[], Logbook | None], conditions: Callable[[Logbook], Iterable[Condition]], now: float
+    ) -> Exception | None:
+        """The same with one logbook; what went wrong, which is said."""
+        try:
+            logbook = opened()
+            assert logbook is not None
+            with contextlib.nullcontext() if logbook is self._in_memory else contextlib.closing(logbook):
+                self._look_into(logbook, conditions, now)
+        except Exception as error:  # noqa: BLE001 (an alert must come out, and mail must go on)
+            self._say("logbook", str(error) if isinstance(error, DrainError | OSError) else _bug(error))
+            return error
+        return None
+
+    def _look_into(self, logbook: Logbook, conditions: Callable[[Logbook], Iterable[Condition]], now: float) -> None:
+        with logbook.database.writing():
+            memory = Memory(logbook.database, self.repeat_seconds)
+            news = memory.look(conditions(logbook), self.subjects, now)
+            self.outbox.put(logbook, [alert for alert in news if alert.state.is_told])
+        self._told = {one.kind for one in memory.all() if one.told_at is not None and one.over_at is None}
+        for alert in news:
+            self._log(alert)
+        self.outbox.send(logbook)
+
+    def _anew(self) -> Logbook:
+        """A new one, the old one laid aside: it is about the past only."""
+        for ending in ("-wal", "-shm"):
+            self.path.with_name(f"{self.path.name}{ending}").unlink(missing_ok=True)
+        self.path.replace(self.path.with_name(f"{self.path.name}.unreadable"))
+        return Logbook(self.path)
+
+    def _noted(
+        self, logbook: Logbook, summary: Summary, outcomes: Mapping[str, int], now: float
+    ) -> Iterator[Condition]:
+        """The pass, in the logbook; and its conditions."""
+        seconds, kind = round(summary.seconds, 3), str(kind_of(summary) or "")
+        trouble = clean(trouble_of(summary))
+        logbook.enter(Pass(now, seconds, summary.listed, summary.pending, summary.oldest_at, outcomes, trouble, kind))
         logbook.prune(now)
-        yield from self.conditions.of(summary, _growth(logbook, summary.pending), now)
+        growth = _growth(logbook, summary.pending, now)
+        yield from self.conditions.of(summary, self.troubles(now), growth, now)
         outgoing = self.outgoing()
         if outgoing is not None:
             yield self.conditions.relay(*outgoing, now)
 
     def _note_work(self) -> None:
-        with _opened(self.path) as logbook:
+        with contextlib.closing(Logbook(self.path)) as logbook:
             logbook.set_note("working_at", str(self.clock()))
 
     def _log(self, alert: Alert) -> None:
@@ -161,16 +208,19 @@ class Watch:
             message=f"{alert.subject}: {alert.words}" if alert.subject else alert.words,
         )
 
-    def _ping(self, words: str, *, failed: bool, now: float) -> None:
-        """At most every five minutes while nothing changes, on a thread: nobody waits for it."""
+    def _ping(self, words: str, kind: Kind | None, now: float) -> None:
+        """Every five minutes while nothing changes, on a thread: nobody waits for it.
+
+        A pass that failed is not pinged before it is an alert: what is over in a minute
+        is nothing to ring for, and pings that stay away are noticed at the other end.
+        """
         ping, before = self.ping, self._pinging
-        if ping is None or (before is not None and before.is_alive()):
+        failed = kind is not None
+        if ping is None or (before is not None and before.is_alive()) or (failed and kind not in self._told):
             return
-        changed = failed != ("ping failed" in self._said)
-        if not changed and 0 <= now - self._pinged_at < _QUIET_SECONDS:
+        if failed == self._pinged_failure and 0 <= now - self._pinged_at < QUIET_SECONDS:
             return
-        self._pinged_at = now
-        (self._said.add if failed else self._said.discard)("ping failed")
+        self._pinged_at, self._pinged_failure = now, failed
 
         def send() -> None:
             try:
@@ -184,10 +234,8 @@ class Watch:
     def _quietly(self, what: str, do: Callable[[], None]) -> None:
         try:
             do()
-        except (DrainError, OSError) as error:
-            self._say(what, str(error))
         except Exception as error:  # noqa: BLE001 (mail goes on)
-            self._say(what, f"A bug in drain: {type(error).__name__}: {error}")
+            self._say(what, str(error) if isinstance(error, DrainError | OSError) else _bug(error))
 
     def _say(self, what: str, words: str) -> None:
         """Once a process: the next pass would say the same."""
@@ -196,10 +244,9 @@ class Watch:
             self.log.warning(what, message=words)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Logbook]:
-    with contextlib.closing(Logbook(path)) as logbook:
-        yield logbook
+def _bug(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(where.filename).name}, line {where.lineno}. Please report it."
 
 
 def _makeshift(path: Path) -> Path:
@@ -218,12 +265,25 @@ def _makeshift(path: Path) -> Path:
     return folder / path.name
 
 
-def _growth(logbook: Logbook, pending: int | None) -> int:
-    """Over how many passes the backlog has grown since it last became less; a pass that changes nothing is none of them."""
-    passes, _, before = logbook.note("growth").partition(" ")
-    grown, last = int(passes or 0), int(before or 0)
-    if pending is None or pending == last:
+def _last_good(logbook: Logbook) -> float | None:
+    """When a pass last came to its end, or was last seen at work; None: not known."""
+    good = [one.at for one in logbook.passes(0.0) if not one.trouble]
+    return max([*good[-1:], *map(float, filter(None, [logbook.note("working_at")]))], default=None)
+
+
+def _growth(logbook: Logbook, pending: int | None, now: float) -> int:
+    """Over how many passes the backlog has grown since it last became less, or long stayed the same.
+
+    A pass that changes nothing is none of them.
+    """
+    passes, before, at = (logbook.note("growth").split() or ["0", "0", "0"])[:3]
+    grown, last = int(passes), int(before)
+    if pending is None:
+        return grown
+    if pending == last:
+        if not 0 <= now - float(at) < _SAME_SECONDS:
+            grown = 0
         return grown
     grown = grown + 1 if pending > last else 0
-    logbook.set_note("growth", f"{grown} {pending}")
+    logbook.set_note("growth", f"{grown} {pending} {now}")
     return grown

@@ -78,6 +78,19 @@ def test_what_lasts_that_long_is_told_then(memory: Remembering) -> None:
     assert sum(map(len, heard)) == 1
 
 
+def test_a_machine_that_wakes_is_given_another_look_before_it_is_told(memory: Remembering) -> None:
+    for _ in range(3):
+        assert memory.told(on=True, after=24 * 60 * MINUTE) == []
+    memory.now += 25 * 3600
+    assert memory.told(on=True, after=24 * 60 * MINUTE) == []
+    assert memory.told(on=True, after=24 * 60 * MINUTE) == ["on"]
+
+
+def test_but_one_that_looks_every_few_hours_is_told(memory: Remembering) -> None:
+    heard = [memory.told(on=True, after=30 * MINUTE, minutes=180) for _ in range(4)]
+    assert heard == [[], [], ["on"], []]
+
+
 def test_what_was_not_looked_at_is_neither_told_again_nor_over(memory: Remembering) -> None:
     assert memory.told(on=True) == ["on"]
     assert [memory.told(on=None, minutes=600) for _ in range(10)] == [[]] * 10

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from drain.alerts.alert import Kind
 from drain.errors import BucketRefused, BucketUnavailable, LockHeld, MailServerRefused, MailServerUnavailable
+from drain.state import Troubles
 from drain.summary import Summary
 
 _HOUR = 3600.0
@@ -57,11 +58,15 @@ class Conditions:
     junk: str
     fail_open: frozenset[str]
 
-    def of(self, summary: Summary, growth: int, now: float) -> Iterator[Condition]:
-        """Those that the pass says something of; *growth* is over how many passes the backlog has grown."""
+    def of(self, summary: Summary, troubles: Troubles | None, growth: int, now: float) -> Iterator[Condition]:
+        """Those that the pass says something of.
+
+        *troubles* are the ledger's, None if nobody could look; *growth* is over how many
+        passes the backlog has grown.
+        """
         yield from self._trouble(summary)
         yield from self._backlog(summary, growth, now)
-        yield from self._ledger(summary)
+        yield from self._ledger(troubles)
         yield from self._filters(summary)
         yield _lasting(Kind.STALE, 0.0, on=False, words="Passes end again.")
 
@@ -70,6 +75,12 @@ class Conditions:
         limit = self.thresholds.stale_seconds or _NEVER
         words = f"A pass has hung for {in_words(seconds)}, and nothing is delivered. Restart drain."
         if seconds >= limit:
+            yield Condition(Kind.STALE, on=True, words=words)
+
+    def idle(self, seconds: float) -> Iterator[Condition]:
+        """Whether it is an alert that no pass has ended for so long while another drain holds the lock."""
+        if seconds >= (self.thresholds.stale_seconds or _NEVER):
+            words = f"Another drain has held the lock, and no pass has ended, for {in_words(seconds)}. Is it stuck?"
             yield Condition(Kind.STALE, on=True, words=words)
 
     def relay(self, waiting: int, oldest_at: float | None, now: float) -> Condition:
@@ -122,8 +133,7 @@ class Conditions:
         words = f"More mail waits after each of {growth} passes: {waits}.{why}" if grows else "No more mail piles up."
         yield Condition(Kind.BACKLOG_GROWTH, on=grows, words=words, **about)  # type: ignore[arg-type]
 
-    def _ledger(self, summary: Summary) -> Iterator[Condition]:
-        troubles = summary.troubles
+    def _ledger(self, troubles: Troubles | None) -> Iterator[Condition]:
         if troubles is None:
             return
         number = sum(troubles.quarantined.values())
@@ -160,7 +170,8 @@ class Conditions:
             words = "The mail server has no such mailbox; spam goes to its own, tagged."
             words = words if summary.no_junk_mailbox else "It is there."
             yield Condition(Kind.JUNK, on=summary.no_junk_mailbox, words=words, subject=self.junk)
-        if summary.pending is not None:
+        # A pass that was halted has opened nothing.
+        if summary.no_key or (summary.pending is not None and summary.error is None and not summary.stopped):
             (words, _), *others = summary.keyless.most_common() or [("", 0)]
             more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
             waits = f"{_mails(summary.no_key)} in the bucket cannot be opened, and wait there."

@@ -7,6 +7,9 @@ States of what is remembered, by its columns::
     clear_since                    it is not so any more; over, if that lasts
     over_at                        over; kept a while, to know a relapse
 
+A machine that sleeps looks again before its link is up. So what has to last is not told at
+the first look after a long rest, unless such rests are usual (a timer every few hours).
+
 What comes and goes is told once: "over" waits until it has been clear for ten
 minutes, and for twice as long with each relapse within ``ALERT_REPEAT``.
 """
@@ -22,6 +25,7 @@ from drain.text import clean
 _CLEAR_SECONDS = 600.0
 _LONGEST_CLEAR_SECONDS = 86400.0
 _MOST_DOUBLINGS = 10
+_REST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Remembered:
     since: float
     clear_since: float | None = None
     told_at: float | None = None
+    seen_at: float = 0.0
+    rested: int = 0
     relapses: int = 0
     over_at: float | None = None
 
@@ -105,7 +111,8 @@ class Memory:
         if condition is None:  # not looked at
             return row, None
         if row.told_at is None:
-            if now - row.since < condition.after_seconds:
+            wakes = bool(row.rested) and (before is None or not before.rested)
+            if now - row.since < condition.after_seconds or (condition.after_seconds and wakes):
                 begins = before is None or before.over_at is not None
                 return row, _alert(row, AlertState.BEGINS, now) if begins else None
             return replace(row, told_at=now), _alert(row, AlertState.ON, now)
@@ -122,11 +129,13 @@ class Memory:
         fresh = Remembered(
             condition.kind, condition.subject, clean(condition.words), "", condition.count, condition.oldest_at, now
         )
+        fresh = replace(fresh, seen_at=now)
         if row is None:
             return fresh
         if row.over_at is not None:
             return replace(fresh, relapses=row.relapses + 1)
-        return replace(fresh, since=row.since, told_at=row.told_at, relapses=row.relapses)
+        rested = int(now - row.seen_at >= _REST_SECONDS)
+        return replace(fresh, since=row.since, told_at=row.told_at, relapses=row.relapses, rested=rested)
 
     def _clear_seconds(self, row: Remembered) -> float:
         longest = max(min(self._repeat_seconds or _LONGEST_CLEAR_SECONDS, _LONGEST_CLEAR_SECONDS), _CLEAR_SECONDS)
@@ -135,7 +144,7 @@ class Memory:
     @staticmethod
     def _in_time(row: Remembered, now: float) -> Remembered:
         """Without times in the future: a clock that was set back must not silence anything."""
-        times = {name: getattr(row, name) for name in ("since", "clear_since", "told_at", "over_at")}
+        times = {name: getattr(row, name) for name in ("since", "clear_since", "told_at", "seen_at", "over_at")}
         return replace(row, **{name: min(at, now) for name, at in times.items() if at is not None})
 
     def _write(self, key: tuple[Kind, str], row: Remembered | None) -> None:

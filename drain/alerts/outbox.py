@@ -9,8 +9,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from drain import backoff
 from drain.alerts.alert import Alert, AlertState, Kind, NotSent, Outlet
@@ -32,13 +32,13 @@ class _Entry:
     outlet: str
     alert: Alert
     tries: int
+    logbook: Callable[[], AbstractContextManager[Logbook]]
 
 
 @dataclass
 class Outbox:
-    """The entries and the outlets; *path* is the logbook's."""
+    """The entries, in the logbook, and the outlets."""
 
-    path: Path
     outlets: Sequence[Outlet]
     log: Log
     # Whether drain is to stop.
@@ -83,14 +83,15 @@ class Outbox:
             ).fetchall()
             entries: list[_Entry] = []
             for number, outlet, alert, at, tries in rows:
-                if outlet not in names or not 0 <= now - at < _LIFETIME_SECONDS:
+                read = _alert(alert)
+                if read is None or outlet not in names or now - at >= _LIFETIME_SECONDS:
                     db.execute("DELETE FROM outbox WHERE id = ?", (number,))
                 elif len(entries) < most:
                     wait = backoff.seconds(tries, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
                     db.execute(
                         "UPDATE outbox SET tries = tries + 1, next_try_at = ? WHERE id = ?", (now + wait, number)
                     )
-                    entries.append(_Entry(number, outlet, _alert(alert), tries))
+                    entries.append(_Entry(number, outlet, read, tries, logbook.again))
         return entries
 
     def _send(self, entry: _Entry) -> None:
@@ -109,24 +110,17 @@ class Outbox:
             return
         self.log.info("alert-sent", outlet=entry.outlet, kind=str(entry.alert.kind), state=str(entry.alert.state))
         try:
-            logbook = Logbook(self.path)
-            try:
-                with logbook.database.writing() as db:
-                    db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
-            finally:
-                logbook.close()
+            with entry.logbook() as logbook, logbook.database.writing() as db:
+                db.execute("DELETE FROM outbox WHERE id = ?", (entry.id,))
         except DrainError as error:
             self.log.warning("alert-sent", outlet=entry.outlet, message=f"It may be told again: {error}")
 
 
-def _alert(text: str) -> Alert:
-    said = json.loads(text)
-    return Alert(
-        Kind(said["kind"]),
-        said["subject"],
-        AlertState(said["state"]),
-        said["message"],
-        said["count"],
-        said["oldest_seconds"],
-        said["at"],
-    )
+def _alert(text: str) -> Alert | None:
+    """What was entered; None if a newer drain did, and this one does not know it."""
+    try:
+        said = json.loads(text)
+        kind, state = Kind(said["kind"]), AlertState(said["state"])
+        return Alert(kind, said["subject"], state, said["message"], said["count"], said["oldest_seconds"], said["at"])
+    except (KeyError, ValueError):
+        return None

@@ -139,7 +139,7 @@ def _reading(config: Config) -> Iterator[Ledger | None]:
     if not config.ledger_path.exists():
         yield None
         return
-    with contextlib.closing(Ledger(config.ledger_path)) as ledger:
+    with contextlib.closing(Ledger(config.ledger_path, writable=False)) as ledger:
         yield ledger
 
 

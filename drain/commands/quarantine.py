@@ -117,7 +117,7 @@ def _quarantine(config: Config, ledger: Ledger) -> Quarantine:
 @contextmanager
 def _reading(config: Config) -> Iterator[Quarantine]:
     """For what changes nothing: no lock is needed."""
-    ledger = Ledger(config.ledger_path)
+    ledger = Ledger(config.ledger_path, writable=not config.ledger_path.exists())
     try:
         yield _quarantine(config, ledger)
     finally:

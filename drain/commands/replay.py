@@ -33,7 +33,8 @@ def replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(f"drain: --day {clean(repr(arguments.day))} is no date; it is written 2026-11-21.", file=sys.stderr)
         return os.EX_USAGE
     config, log = begin(arguments, environ)
-    with contextlib.closing(Ledger(config.ledger_path)) as ledger:
+    path = config.ledger_path
+    with contextlib.closing(Ledger(path, writable=not path.exists())) as ledger:
         chosen, worst = _chosen(arguments, _replay(config, ledger), day)
     if not chosen:
         return worst

@@ -103,7 +103,7 @@ def _outlets(command: str, urls: Mapping[str, Secret], *, mail: bool) -> Iterato
     if not (command or used or mail):
         yield say.warning(
             "Nobody is told when something is wrong.",
-            "Set one of MAIL_ALERT_CMD, NTFY_URL, ALERT_WEBHOOK_URL, HEALTHCHECK_URL; `drain alert test` tries it.",
+            "Set MAIL_ALERT_CMD, NTFY_URL, ALERT_WEBHOOK_URL, HEALTHCHECK_URL or ALERT_MAIL; `drain alert test` tries it.",
         )
     if command:
         yield _command(say, command)
@@ -113,7 +113,10 @@ def _outlets(command: str, urls: Mapping[str, Secret], *, mail: bool) -> Iterato
             yield say.warning(f"{name}: {_host(url)} cannot be reached: {why}.", "If this machine is online, check it.")
         else:
             yield say.ok(f"{name}: {_host(url)} can be reached; `drain alert test` sends something.")
-    if mail:
+    if mail and not (command or used):
+        words = "ALERT_MAIL alone: nobody is told while the mail server, or this machine, is away."
+        yield say.warning(words, "Set MAIL_ALERT_CMD, NTFY_URL, ALERT_WEBHOOK_URL or HEALTHCHECK_URL too.")
+    elif mail:
         yield say.ok("ALERT_MAIL: alerts go to the admin mailbox too, as long as the mail server is there.")
 
 

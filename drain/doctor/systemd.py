@@ -27,6 +27,10 @@ def check(
         if units is None and not user:
             yield _SAY.unknown("systemctl did not answer.", "Look at `systemctl status drain.timer`.")
             return
+        if units is None and not found:
+            words = "There is no drain.timer and no drain.service of the system, and the user's manager did not answer."
+            yield _SAY.unknown(words, "Run this as the user that drain runs as, logged in as such.")
+            return
         if units:
             found = True
             yield from _of_units(units, user=user)
@@ -46,7 +50,7 @@ def check(
 def _units(environ: Mapping[str, str], *, user: bool) -> dict[str, dict[str, str]] | None:
     """The properties of those of `_UNITS` that are there; None for no answer."""
     scope = ["--user"] if user else []
-    properties = "--property=Id,LoadState,UnitFileState,ActiveState"
+    properties = "--property=Id,LoadState,UnitFileState,ActiveState,SubState"
     answer = ask(["systemctl", *scope, "--no-pager", "show", properties, *_UNITS], environ)
     if answer is None:
         return None
@@ -57,11 +61,18 @@ def _units(environ: Mapping[str, str], *, user: bool) -> dict[str, dict[str, str
 def _of_units(units: Mapping[str, Mapping[str, str]], *, user: bool) -> Iterator[Finding]:
     command = "systemctl --user" if user else "sudo systemctl"
     log = "journalctl --user" if user else "journalctl"
-    failed = [name for name, unit in units.items() if unit.get("ActiveState") == "failed"]
+    # systemd.service(5): auto-restart is the wait between a failure and the next start.
+    failed = [
+        name
+        for name, unit in units.items()
+        if unit.get("ActiveState") == "failed" or unit.get("SubState") == "auto-restart"
+    ]
     for name in failed:
-        yield _SAY.failure(f"{name} has failed.", f"{log} -u {name} -e says why.")
+        again = ", and is started again and again" if units[name].get("SubState") == "auto-restart" else ""
+        yield _SAY.failure(f"{name} has failed{again}.", f"{log} -u {name} -e says why.")
     enabled = [name for name in units if units[name].get("UnitFileState") == "enabled"]
     active = [name for name in enabled if units[name].get("ActiveState") in ("active", "activating")]
+    active = [name for name in active if name not in failed]
     if active:
         yield _SAY.ok(f"{' and '.join(active)}: enabled and active.")
     elif not enabled:

@@ -1,6 +1,7 @@
 """Every alert, from its cause to its end, over passes that are each a process of their own."""
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from drain import config, oversight
+from drain import config, lock, oversight
 from drain.alerts.alert import Alert, Kind, NotSent
 from drain.alerts.outbox import Outbox
+from drain.bucket import ListedObject
 from drain.demo.s3 import Fault
 from drain.ledger import Ledger
 from drain.logbook import Logbook
 from drain.mail import Mail
+from drain.notify import Notifier
 from drain.relay.queue import Message, Parcel, Queue, State, new_id
+from drain.service import Service
 from drain.watch import Watch, _makeshift
 from tests.http_fake import Answer, FakeHttp
 from tests.smtp_fake import DROP
@@ -465,7 +469,7 @@ def test_two_drains_do_not_both_tell_it(house: House) -> None:
     way = Way("a", hang)
     watch, pass_ = watched(house, [way])
     pass_()
-    other = Outbox(house.state_dir / "logbook.db", [Way("a")], house.events.log, clock=lambda: house.now)
+    other = Outbox([Way("a")], house.events.log, clock=lambda: house.now)
     with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
         other.send(book)
     assert other.threads == []
@@ -536,8 +540,6 @@ def test_an_idle_daemon_writes_every_five_minutes_at_the_most(house: House) -> N
 
 def test_another_drain_at_work_is_not_noted_as_a_pass(house: House) -> None:
     house.put("one")
-    from drain import lock
-
     with lock.held(house.state_dir / "drain.lock", house.events.log):
         house.sweep().run()
     with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
@@ -584,27 +586,29 @@ class Pings:
         raise NotSent("It is away.")
 
 
-def test_passes_are_pinged_every_five_minutes_and_at_once_when_that_changes(house: House) -> None:
+def test_passes_are_pinged_every_five_minutes_and_those_that_fail_once_it_is_an_alert(house: House) -> None:
     pings = Pings()
-    watch, pass_ = watched(house, [])
+    watch, pass_ = watched(house, [], ALERT_OFFLINE_HOURS="1")
     watch.ping = pings
 
     def passes(number: int) -> None:
         for _ in range(number):
             pass_()
-            assert watch._pinging is not None
-            watch._pinging.join(5)
+            if watch._pinging is not None:
+                watch._pinging.join(5)
             house.now += 60
 
     passes(10)
     assert pings.heard == ["success"] * 2
     house.s3.fault = lambda operation, key: Fault(status=403, code="AccessDenied")
-    passes(3)
-    assert len(pings.heard) == 3
+    passes(50)
+    assert pings.heard == ["success"] * 2, "what may be over in a minute is nothing to ring for"
+    passes(20)
+    assert len(pings.heard) == 4
     assert pings.heard[2].startswith("failure: ")
     house.s3.fault = None
     passes(2)
-    assert pings.heard[3:] == ["success"]
+    assert pings.heard[4:] == ["success"]
     assert len(house.events("ping")) == 1
 
 
@@ -662,3 +666,165 @@ def test_a_place_where_they_cannot_be_written_is_a_line_in_the_log_and_no_more(h
     assert len(house.smtp.filed) == 1
     (warning,) = house.events("status")
     assert "/proc/none/drain.prom" in warning["message"]
+
+
+# -- found by trying --
+
+
+def test_a_pass_that_a_bug_ends_is_noted_and_told(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_pages(prefix: str) -> Iterator[list[ListedObject]]:
+        raise RuntimeError(prefix)
+
+    sweep = house.sweep()
+    sweep.bucket = type("Broken", (), {"pages": staticmethod(broken_pages)})()  # type: ignore[assignment]
+    monkeypatch.setattr(threading, "excepthook", lambda told: None)
+    service = Service(sweep, house.events.log, Notifier({}), 60.0, house.watch())
+    for _ in range(3):
+        assert service.once().bugs == 1
+        house.now += HOUR
+    assert told(house) == [("pass", "on")]
+
+
+def test_a_daemon_that_gives_up_tells_so_at_once_and_once_a_day_over_restarts(house: House) -> None:
+    house.s3.fault = lambda operation, key: Fault(status=403, code="AccessDenied")
+    for _ in range(5):
+        service = Service(house.sweep(), house.events.log, Notifier({}), 60.0, house.watch())
+        assert service.run().error is not None
+        house.now += HOUR
+    assert told(house) == [("bucket", "on")]
+
+
+def test_a_full_disk_comes_out_also_where_the_stand_in_is_full_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    house.state_dir.mkdir(parents=True)
+    (house.state_dir / "logbook.db").mkdir()
+    monkeypatch.setattr("drain.watch._makeshift", full)
+    monkeypatch.setattr(Watch, "_anew", lambda self: full(self.path))
+    broken(house)
+    way = Way("a")
+    watch, pass_ = watched(house, [way])
+    for _ in range(3):
+        pass_()
+        house.now += 400
+    watch.finish()
+    assert [alert.kind for alert in way.sent] == [Kind.QUARANTINE]
+
+
+def test_a_logbook_that_somebody_else_holds_is_waited_for_and_nothing_is_told_twice(house: House) -> None:
+    broken(house)
+    way = Way("a")
+    watch, pass_ = watched(house, [way])
+    pass_()
+    watch.finish()
+    with contextlib.closing(sqlite3.connect(house.state_dir / "logbook.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        house.now += 400
+        began = time.monotonic()
+        pass_()
+        assert time.monotonic() - began < 10
+    house.now += 400
+    pass_()
+    watch.finish()
+    assert len(way.sent) == 1
+
+
+def test_in_an_empty_bucket_an_alert_of_the_ledger_is_told_again_and_ends(house: House, policy: FakeHttp) -> None:
+    ends = quarantine(Case(house, policy))
+    _, pass_ = watched(house, [])
+    for _ in range(30):
+        pass_()
+        house.now += HOUR
+    assert told(house) == [("quarantine", "on"), ("quarantine", "again")]
+    ends()
+    for _ in range(3):
+        pass_()
+        house.now += HOUR
+    assert told(house)[2:] == [("quarantine", "over")]
+
+
+def test_a_pass_that_was_halted_says_nothing_of_keys(house: House) -> None:
+    house.put("sealed", b"DRN1" + bytes(100))
+    house.sweep().run()
+    house.smtp.answer = lambda verb, argument: "535 5.7.8 no" if verb == "AUTH" else None
+    for _ in range(3):
+        house.now += HOUR
+        house.sweep().run()
+    assert [one["state"] for one in house.alerts("no-key")] == ["on"]
+
+
+def test_a_lock_that_is_held_for_ever_is_told(house: House) -> None:
+    house.sweep().run()
+    house.put("one")
+    with lock.held(house.state_dir / "drain.lock", house.events.log):
+        for _ in range(5):
+            house.now += HOUR
+            house.sweep().run()
+    assert told(house) == [("stale", "on")]
+    for _ in range(3):
+        house.now += HOUR
+        house.sweep().run()
+    assert told(house) == [("stale", "on"), ("stale", "over")]
+
+
+def test_a_lock_that_is_held_while_passes_end_is_nothing(house: House) -> None:
+    other = house.sweep()
+    _, pass_ = watched(house, [])
+    for _ in range(5):
+        house.now += HOUR
+        house.put("one")
+        with lock.held(house.state_dir / "drain.lock", house.events.log):
+            pass_()
+        other.run()
+    assert told(house) == []
+
+
+def test_a_clock_that_is_set_back_drops_nothing_that_was_not_told(house: House) -> None:
+    broken(house)
+    watch, pass_ = watched(house, [Way("a", fail)])
+    pass_()
+    watch.finish()
+    house.now -= 3 * HOUR
+    way = Way("a")
+    watch, pass_ = watched(house, [way])
+    pass_()
+    watch.finish()
+    assert len(way.sent) == 1
+
+
+def test_what_has_grown_and_stays_as_it_is_does_not_grow_for_ever(house: House, policy: FakeHttp) -> None:
+    case = Case(house, policy)
+    growing(case)
+    for _ in range(6):
+        case.pass_()
+    case.passes = 30
+    for _ in range(20):
+        case.pass_()
+    assert [one["state"] for one in house.alerts("backlog-growth")] == ["on", "over"]
+
+
+def test_one_mail_that_waits_is_no_write_at_every_poll(house: House) -> None:
+    house.put("sealed", b"DRN1" + bytes(100))
+    _, pass_ = watched(house, [])
+    for _ in range(30):
+        pass_()
+        house.now += 60
+    with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book:
+        assert 6 <= len(book.passes(0.0)) <= 8
+
+
+def test_what_a_newer_drain_wanted_to_tell_is_no_reason_to_tell_nothing(house: House) -> None:
+    broken(house)
+    with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as book, book.database.writing() as db:
+        db.execute(
+            "INSERT INTO outbox (outlet, kind, subject, alert, at, next_try_at) VALUES ('a', 'moon', '', '{}', 0, 0)"
+        )
+    way = Way("a")
+    watch, pass_ = watched(house, [way])
+    pass_()
+    watch.finish()
+    assert len(way.sent) == 1
+    assert outbox(house) == []
