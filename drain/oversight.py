@@ -82,7 +82,7 @@ def watch(config: Config, log: Log) -> Watch:
                 server_seconds=config.alert_server_hours * hour,
                 quarantine=config.alert_quarantine,
                 relay_seconds=config.alert_relay_hours * hour,
-                stale_seconds=_stale_seconds(config),
+                stale_seconds=stale_seconds(config),
             ),
             catch_all=config.catch_all,
             quarantine=config.quarantine_prefix,
@@ -117,12 +117,12 @@ def status(config: Config, now: float, pending: Pending | None = None) -> Status
         logbook=config.logbook_path,
         queue=config.relay_folder / "queue.db",
         now=now,
-        stale_seconds=_stale_seconds(config),
+        stale_seconds=stale_seconds(config),
         pending=pending,
     )
 
 
-def _stale_seconds(config: Config) -> float:
+def stale_seconds(config: Config) -> float:
     """How long no pass may end: at least so long that one that finds nothing is noted; 0 for ever."""
     least = 2 * config.poll_interval + 2 * QUIET_SECONDS
     return max(config.alert_stale_hours * 3600, least) if config.alert_stale_hours else 0.0

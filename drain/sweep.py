@@ -217,6 +217,12 @@ class Sweep:
             if row.state is State.DISCARDING or any(self.bucket.exists(place) for place in places):
                 ledger.found_moved(identity, self.clock())
                 continue
+            if row.released and all(key.startswith(self.prefixes.processed) for key in names):
+                self.log.warning(
+                    "replay", id=identity[:16], message="It is gone from the bucket; it was delivered before."
+                )
+                ledger.found_moved(identity, self.clock())
+                continue
             ledger.missing(identity, self.clock())
             summary.missing += 1
             self.log.error(

@@ -123,6 +123,22 @@ def test_a_user_s_systemd_that_does_not_answer_is_as_if_it_had_no_units(box: Box
     assert levels(box.looked()) == [Level.OK, Level.OK]
 
 
+def test_where_neither_has_units_as_far_as_can_be_asked_it_is_unknown(box: Box) -> None:
+    box.answers(user=None)
+    (finding,) = box.looked()
+    assert finding.level is Level.UNKNOWN
+    assert "did not answer" in finding.words
+
+
+def test_a_service_that_crashes_and_is_started_again_is_a_failure(box: Box) -> None:
+    crashing = unit("drain.service", "enabled", "activating") + "SubState=auto-restart\n"
+    box.answers(both("", crashing))
+    found = box.looked()
+    assert found[0].level is Level.FAILURE
+    assert "started again and again" in found[0].words
+    assert Level.OK not in levels(found[:-1])
+
+
 def test_a_systemd_that_does_not_answer_is_unknown(box: Box) -> None:
     box.answers(system=None)
     (finding,) = box.looked()

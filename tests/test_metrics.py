@@ -205,6 +205,19 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "real" / "drain.prom").read_text() == "one\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_another_s_link_is_replaced_and_what_it_points_at_stays(tmp_path: Path) -> None:
+    secret = tmp_path / "drain.env"
+    secret.write_text("INJECT_PASS=x\n")
+    link = tmp_path / "drain.prom"
+    link.symlink_to(secret)
+    os.lchown(link, 65534, 65534)
+    metrics.write(link, "one\n", metrics.MODE)
+    assert secret.read_text() == "INJECT_PASS=x\n"
+    assert not link.is_symlink()
+    assert link.read_text() == "one\n"
+
+
 def test_what_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere/drain\.prom cannot be written: No such file or directory\."):
         metrics.write(tmp_path / "nowhere" / "drain.prom", "one\n")

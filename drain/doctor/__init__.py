@@ -13,6 +13,7 @@ program     another program asked, with a time limit
 settings    the configuration
 files       modes and owners of files, and those of SQLite
 machine     disk space, the lock
+passes      whether passes come to their end, and what is written after them
 systemd     units, linger, the journal
 termux      wake lock, battery, Termux:API
 bucket      clock, keys, lifecycle rules

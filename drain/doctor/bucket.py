@@ -144,7 +144,7 @@ def _gone(bucket: Bucket, names: Sequence[str]) -> Iterator[Finding]:
         words = f"Deleted, and still there: {', '.join(there)}."
         yield _BUCKET.failure(words, "Look for a bucket lock rule: drain has to move mail away.")
     else:
-        yield _BUCKET.ok("It could be deleted.")
+        yield _BUCKET.ok("It could be deleted. (A bucket lock on a prefix alone does not show here.)")
 
 
 def _failed(what: str, error: DrainError) -> Finding:

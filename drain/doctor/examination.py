@@ -1,13 +1,14 @@
 """The checks, in order."""
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from drain import assembly, config as configuration, outbound
-from drain.doctor import bucket, dkim, dns, files, machine, seal, server, services, settings, systemd, termux
+from drain import assembly, config as configuration, outbound, oversight
+from drain.doctor import bucket, dkim, dns, files, machine, passes, seal, server, services, settings, systemd, termux
 from drain.doctor.bounded import bounded
 from drain.doctor.finding import Finding
 from drain.doctor.say import Say
@@ -165,6 +166,13 @@ def _alerts(config: Config, _environ: Mapping[str, str]) -> Iterator[Finding]:
     return services.outlets(config.mail_alert_cmd, urls, mail=config.alert_mail)
 
 
+def _passes(config: Config, _environ: Mapping[str, str]) -> Iterator[Finding]:
+    found = oversight.status(config, time.time())
+    named = {"METRICS_FILE": config.metrics_file, "STATUS_HTML": config.status_html}
+    stale = oversight.stale_seconds(config)
+    return passes.check(found, stale, {name: place for name, place in named.items() if place})
+
+
 _CHECKS = (
     _Check("files", _files, _STATE),
     _Check("ledger", _ledger, _STATE),
@@ -191,6 +199,7 @@ _CHECKS = (
     _Check("alerts", _alerts, ("MAIL_ALERT_", "NTFY_", "ALERT_WEBHOOK_", "HEALTHCHECK_", "ALERT_MAIL")),
     _Check("disk", lambda config, _environ: bounded("disk", _LOCAL_SECONDS, machine.disk(config.state_dir)), _STATE),
     _Check("lock", lambda config, _environ: bounded("lock", _LOCAL_SECONDS, machine.lock(config.lock_path)), _STATE),
+    _Check("passes", _passes, (*_STATE, "ALERT_STALE_HOURS", "POLL_INTERVAL", "METRICS_FILE", "STATUS_HTML")),
     _Check("termux", lambda config, environ: termux.check(environ, config.state_dir), _STATE),
     _Check("systemd", lambda config, environ: systemd.check(environ)),
 )

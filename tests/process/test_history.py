@@ -1,9 +1,12 @@
 """`drain history` and `drain trace`, as a person runs them."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +103,19 @@ def test_what_is_not_found_is_66_and_more_than_is_shown_is_said(house: House) ->
     done = drain(house, "history", "--from", "nobody@", "--json")
     assert (done.returncode, done.stdout) == (66, "")
     assert "No such mail is in the ledger. Mail that you sent is in `drain relay queue list --all`" in done.stderr
+
+
+def test_looking_does_not_bring_a_ledger_up_to_date(house: House) -> None:
+    """A daemon that still runs the old drain could not use it any more."""
+    house.state_dir.mkdir(parents=True)
+    path = house.state_dir / "ledger.db"
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript((Path(__file__).parents[1] / "ledgers" / "2.sql").read_text(encoding="utf-8"))
+    for arguments in (["history"], ["trace", "5bdd"], ["quarantine", "list"]):
+        done = drain(house, *arguments)
+        assert done.returncode == 78
+        assert "The next pass brings it up to date." in done.stderr
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (2,)
+    assert drain(house, "once").returncode in (0, 75)
+    assert drain(house, "history").returncode == 0

@@ -296,6 +296,22 @@ def test_how_much_waits_is_known_also_while_nothing_can_be_delivered(house: Hous
     assert "2500 mails" in house.alerts("backlog-count")[0]["message"]
 
 
+def test_what_was_in_hand_when_the_mail_server_went_away_waits_too(house: House) -> None:
+    for number in range(3):
+        house.put(str(number), MAIL + b"%d" % number)
+
+    def answer(verb: str, _argument: str) -> str | None:
+        if verb == "MAIL":
+            house.smtp.answer = lambda verb, argument: DROP if verb == "CONNECT" else None
+            return DROP
+        return None
+
+    house.smtp.answer = answer
+    summary = house.sweep(CONCURRENCY="1").run()
+    assert summary.error is not None
+    assert summary.pending == 3
+
+
 def test_what_was_delivered_waits_no_more(house: House) -> None:
     for number in range(3):
         house.put(str(number), MAIL + b"%d" % number)
@@ -676,7 +692,7 @@ def test_a_pass_that_a_bug_ends_is_noted_and_told(house: House, monkeypatch: pyt
         raise RuntimeError(prefix)
 
     sweep = house.sweep()
-    sweep.bucket = type("Broken", (), {"pages": staticmethod(broken_pages)})()  # type: ignore[assignment]
+    sweep.bucket = type("Broken", (), {"pages": staticmethod(broken_pages)})()
     monkeypatch.setattr(threading, "excepthook", lambda told: None)
     service = Service(sweep, house.events.log, Notifier({}), 60.0, house.watch())
     for _ in range(3):

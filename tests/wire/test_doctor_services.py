@@ -156,7 +156,9 @@ def test_a_provider_is_asked_in_its_own_way() -> None:
 def test_that_nobody_is_told_is_a_warning() -> None:
     found = the_one(services.outlets("", {"NTFY_URL": Secret("")}), "alerts")
     assert (found.level, "MAIL_ALERT_CMD" in found.next) == (Level.WARNING, True)
-    assert the_one(services.outlets("", {}, mail=True), "alerts").level is Level.OK
+    alone = the_one(services.outlets("", {}, mail=True), "alerts")
+    assert (alone.level, "while the mail server" in alone.words) == (Level.WARNING, True)
+    assert [found.level for found in services.outlets("cat", {}, mail=True)] == [Level.OK, Level.OK]
 
 
 def test_an_address_that_can_be_reached_is_ok_and_is_neither_asked_nor_shown() -> None:

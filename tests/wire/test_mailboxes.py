@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from drain.bucket import ListedObject
 from drain.imap import _Alarm
 from drain.ledger import Ledger
 from drain.login import Server
@@ -156,6 +157,12 @@ def test_a_mailbox_that_cannot_be_asked_is_unknown_and_the_words_say_who_it_was(
 def test_a_search_without_an_answer_is_unknown(imap: FakeImap) -> None:
     imap.folders = {b'"INBOX"': [STAMPED]}
     imap.answer = only("UID", b"OK done")
+    assert presence(imap) is Presence.UNKNOWN
+
+
+def test_a_mail_that_is_found_and_cannot_be_fetched_is_not_taken_for_absent(imap: FakeImap) -> None:
+    imap.folders = {b'"INBOX"': [], b'"Junk"': [STAMPED]}
+    imap.answer = lambda verb, argument: b"NO [SERVERBUG]" if argument.startswith(b"FETCH") else None
     assert presence(imap) is Presence.UNKNOWN
 
 
@@ -431,6 +438,24 @@ def test_a_mail_that_lies_there_twice_is_asked_for_once(resumed: Resumed) -> Non
     resumed.pass_after(1)
     assert (resumed.copies, resumed.imap.connections) == (1, 2)
     assert resumed.house.keys("pending/") == []
+
+
+def test_a_replay_that_was_cut_off_is_not_taken_for_there_because_of_the_old_copy(resumed: Resumed) -> None:
+    resumed.file()
+    assert resumed.pass_after(1) == "settled"
+    house = resumed.house
+    (key,) = house.keys("processed/")
+    stored = house.s3.objects[key]
+    ledger = Ledger(resumed.path)
+    ledger.replay(ListedObject(key, stored.etag, stored.last_modified, len(stored.body)), resumed.mail, house.now)
+    ledger.close()
+    house.smtp.answer = on_verb("DOT", DROP_REPLY)
+    house.sweep(**resumed.settings).run()
+    assert resumed.row.state is State.INJECTING
+    asked, copies = resumed.imap.connections, resumed.copies
+    assert resumed.pass_after(3600) == "settled"
+    assert (resumed.imap.connections, resumed.copies) == (asked, copies + 1)
+    assert "It was delivered before" in house.events("again")[-1]["message"]
 
 
 def test_a_released_mail_that_was_cut_off_is_looked_for_and_moved_from_quarantine(resumed: Resumed) -> None:
