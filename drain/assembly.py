@@ -177,6 +177,15 @@ def mailboxes(config: Config) -> Mailboxes | None:
     )
 
 
+def _mailboxes_or_none(config: Config, log: Log) -> Mailboxes | None:
+    """What is asked to spare a second copy must not stop the first."""
+    try:
+        return mailboxes(config)
+    except ConfigError as error:
+        log.warning("configuration", message=f"{error} No mailbox is asked.")
+        return None
+
+
 def prefixes(config: Config) -> Prefixes:
     """Where mail lies in the bucket."""
     return Prefixes(config.pending_prefix, config.processed_prefix, config.quarantine_prefix)
@@ -200,7 +209,7 @@ def sweep(config: Config, log: Log) -> Sweep:
         retention_seconds=config.ledger_retention_days * 86400,
         policy=policy(config),
         marks=marks(config),
-        mailboxes=mailboxes(config),
+        mailboxes=_mailboxes_or_none(config, log),
         step=lambda step, name: log.debug("step", step=step.value, of=name),
     )
 

@@ -111,6 +111,8 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
     delete.add_argument("--yes", action="store_true", help="do not ask")
     for command in (release, delete):
         which = _with_json(command).add_mutually_exclusive_group(required=True)
+        if command is delete:
+            which.add_argument("--gone", action="store_true", help="forget those whose objects somebody else deleted")
         which.add_argument("id", metavar="ID", nargs="*", default=[], help="as `list` shows it")
         which.add_argument("--reason", metavar="CODE", default="", help="all that was set aside for this reason")
         which.add_argument("--all", action="store_true", help="all that is there")

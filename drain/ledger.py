@@ -81,6 +81,11 @@ class Ledger:
             )
             return {(key, etag, last_modified): identity for key, etag, last_modified, identity in rows}
 
+    def quarantined_identities(self) -> list[str]:
+        """Of all that is in quarantine, as far as is known here."""
+        with self._db.reading() as db:
+            return [identity for (identity,) in db.execute("SELECT identity FROM mail WHERE state = 'quarantined'")]
+
     def counts(self) -> dict[State, int]:
         """How many mails there are in each state. Reads the whole table."""
         with self._db.reading() as db:

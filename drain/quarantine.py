@@ -6,6 +6,7 @@ identity in its name, stands beside it.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drain.bucket import Bucket, FetchedObject, ListedObject
@@ -99,6 +100,11 @@ class Quarantine:
             there = _counted(entries) or "nothing"
             raise NoInput(f"Nothing is in quarantine for the reason {reason}.", f"There is: {there}.")
         return found
+
+    def gone(self, entries: Iterable[Entry]) -> list[str]:
+        """Identities of mails that the ledger has here, and that are not among all *entries*: somebody deleted their objects."""
+        here = {entry.identity for entry in entries}
+        return [identity for identity in self.ledger.quarantined_identities() if identity not in here]
 
     def verdicts(self, entry: Entry) -> list[Kept]:
         """What the filters said of it."""

@@ -1,6 +1,7 @@
 """What boto3 raises and R2 answers when something is wrong, each turned into a sentence of ours."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -46,11 +47,17 @@ def translated(what: str, *, listing: bool = False) -> Iterator[None]:
         raise _from_answer(error, what, listing=listing) from error
     except (BotoConnectionError, HTTPClientError) as error:
         raise BucketUnavailable(
-            f"R2 could not be reached while {what}: {error}.",
+            f"R2 could not be reached while {what}: {_in_words(error)}.",
             "If this machine is online, check R2_ACCOUNT_ID or R2_ENDPOINT_URL.",
         ) from error
     except BotoCoreError as error:
         raise BucketUnavailable(f"R2's answer could not be read while {what}: {error}.") from error
+
+
+def _in_words(error: Exception) -> str:
+    """Without the address, which has the account in it and says nothing to a person."""
+    words = re.sub(r"\s*(?:on|to the)? ?endpoint URL: \"[^\"]*\"", "", str(error)).strip()
+    return words[:1].lower() + words[1:].rstrip(".:")
 
 
 def _from_answer(error: "ClientError", what: str, *, listing: bool) -> Exception:

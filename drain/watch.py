@@ -133,8 +133,9 @@ class Watch:
 
     def _look(self, conditions: Callable[[Logbook], Iterable[Condition]], now: float) -> None:
         """What is news of these conditions goes out, whatever is the matter with the logbook."""
+        self._quietly("logbook", self._take_over)
         error = self._looked(lambda: Logbook(self.path), conditions, now)
-        if isinstance(error, ConfigError):  # damaged, or a newer drain's
+        if isinstance(error, ConfigError) and self.path.is_file():  # damaged, or a newer drain's
             error = self._looked(self._anew, conditions, now)
         if error is None or is_busy(error):  # the next look is soon
             return
@@ -167,6 +168,19 @@ class Watch:
             self._log(alert)
         self.outbox.send(logbook)
 
+    def _take_over(self) -> None:
+        """What was told while another stood in for the logbook; nothing, mostly."""
+        place = _stand_in(self.path)
+        if not place.exists():
+            return
+        with contextlib.closing(Logbook(_makeshift(self.path))) as other:
+            rows = Memory(other.database, self.repeat_seconds).all()
+        with contextlib.closing(Logbook(self.path)) as own:
+            Memory(own.database, self.repeat_seconds).adopt(rows)
+        for path in place.parent.iterdir():
+            path.unlink()
+        place.parent.rmdir()
+
     def _anew(self) -> Logbook:
         """A new one, the old one laid aside: it is about the past only."""
         for ending in ("-wal", "-shm"):
@@ -193,9 +207,10 @@ class Watch:
             logbook.set_note("working_at", str(self.clock()))
 
     def _log(self, alert: Alert) -> None:
+        said = alert.kind in (Kind.BUCKET, Kind.MAIL_SERVER, Kind.PASS)  # by the line of the pass
         by_state = {
-            AlertState.BEGINS: self.log.warning,
-            AlertState.PASSED: self.log.notice,
+            AlertState.BEGINS: self.log.debug if said else self.log.warning,
+            AlertState.PASSED: self.log.debug if said else self.log.notice,
             AlertState.OVER: self.log.notice,
         }
         say = by_state.get(alert.state, self.log.alert)
@@ -255,14 +270,18 @@ def _makeshift(path: Path) -> Path:
     Raises:
         OSError: there is none that is ours alone.
     """
-    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"drain-{os.getuid()}-{name}"
+    folder = _stand_in(path).parent
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
         raise OSError(f"{folder} is somebody else's.")
     return folder / path.name
+
+
+def _stand_in(path: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"drain-{os.getuid()}-{name}" / path.name
 
 
 def _last_good(logbook: Logbook) -> float | None:

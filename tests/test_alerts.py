@@ -128,7 +128,9 @@ def test_the_words_and_numbers_are_those_of_now(memory: Remembering) -> None:
     assert (alert.words, alert.count, alert.oldest_seconds) == ("600 mails [31m", 600, 100.0)
     memory.now += DAY
     (alert,) = memory.look(Condition(Kind.BACKLOG_COUNT, on=True, words="700 mails", count=700))
-    assert (alert.state, alert.words, alert.count, alert.oldest_seconds) == (AlertState.AGAIN, "700 mails", 700, None)
+    assert (alert.state, alert.words, alert.count, alert.oldest_seconds) == (
+        AlertState.AGAIN, "700 mails It has been so for 24 hours.", 700, None
+    )  # fmt: skip
     memory.look(Condition(Kind.BACKLOG_COUNT, on=False, words="Not much mail waits any more.", count=3))
     memory.now += 700
     (alert,) = memory.look()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from drain import config
+from drain import config, envfile
 from drain.errors import ConfigError
 from drain.setting import Secret
 from drain.settings import SETTINGS, Config
@@ -405,3 +405,22 @@ class TestFilters:
         )
         done = subprocess.run([sys.executable, "-c", script], env=MINIMAL, capture_output=True, text=True, check=True)
         assert done.stdout == "[]\n"
+
+
+def test_every_line_for_drain_env_in_the_readme_and_the_examples_can_be_read(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    places = [root / "README.md", *(root / "termux").iterdir(), *(root / "systemd").iterdir()]
+    lines = {
+        found[1]
+        for place in places
+        for found in re.finditer(
+            r"(?:^#? *|`)([A-Z][A-Z0-9_]+=[^`\n]+)", place.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        if found[1].partition("=")[0] in SETTINGS and " drain" not in found[1]
+    }
+    assert 'MAIL_ALERT_CMD="sh ~/drain/termux/alert.sh"' in lines
+    for line in lines:
+        file = tmp_path / "drain.env"
+        file.write_text(f"{line}\n")
+        file.chmod(0o600)
+        envfile.read(file)

@@ -15,7 +15,7 @@ GOOD = Pass(NOW - 60, 1.0, 0, 0, None, {}, "", "")
 
 
 def status(**more: object) -> Status:
-    return dataclasses.replace(rich(), at=NOW, last_good_pass=GOOD, working_at=None, **more)  # type: ignore[arg-type]
+    return dataclasses.replace(rich(), at=NOW, last_good_pass=GOOD, working_at=None, alerts=(), **more)  # type: ignore[arg-type]
 
 
 def test_a_pass_a_minute_ago_is_ok() -> None:
@@ -29,6 +29,13 @@ def test_none_yet_is_a_warning_and_none_for_long_a_failure(good: Pass | None, le
     (finding,) = passes.check(dataclasses.replace(status(), last_good_pass=long_ago), 7200.0, {})
     assert finding.level is level
     assert finding.next
+
+
+def test_an_alert_that_is_on_is_a_warning_with_its_words() -> None:
+    found = dataclasses.replace(status(), alerts=rich().alerts)
+    _, finding = passes.check(found, 7200.0, {})
+    assert finding.level is Level.WARNING
+    assert rich().alerts[0].words in finding.words
 
 
 def test_a_long_pass_that_gets_on_is_ok() -> None:

@@ -281,7 +281,15 @@ def test_a_pass_that_never_came_to_its_end_is_critical_unless_nobody_wants_to_he
     assert files.status().health is Health.CRITICAL
     files.passed(NOON - 60, None, None, "R2 cannot be reached.")
     assert files.status().health is Health.CRITICAL
-    assert files.status(stale_seconds=0).health is Health.OK
+    assert files.status(stale_seconds=0).health is Health.WARNING
+
+
+def test_a_last_pass_that_failed_is_a_warning_with_its_words(files: Files) -> None:
+    files.passed(NOON - 120)
+    files.passed(NOON - 60, None, None, "R2 refused listing.")
+    status = files.status()
+    assert status.health is Health.WARNING
+    assert status.concerns == ("the last pass failed: R2 refused listing.",)
 
 
 def test_a_last_good_pass_long_ago_is_critical_whatever_ended_early_since(files: Files) -> None:
@@ -289,7 +297,9 @@ def test_a_last_good_pass_long_ago_is_critical_whatever_ended_early_since(files:
     files.passed(NOON - 60, None, None, "R2 cannot be reached.")
     status = files.status()
     assert status.health is Health.CRITICAL
-    assert status.concerns == ("no pass has come to its end for 3 h",)
+    assert status.concerns == (
+        "no pass has come to its end for 3 h", "the last pass failed: R2 cannot be reached."
+    )  # fmt: skip
 
 
 def test_who_only_found_another_drain_at_work_does_not_make_a_hanging_one_look_well(files: Files) -> None:

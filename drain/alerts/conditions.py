@@ -99,13 +99,13 @@ class Conditions:
         kind, limits = kind_of(summary), self.thresholds
         words = trouble_of(summary)
         if kind is Kind.BUCKET:
-            yield _lasting(kind, limits.offline_seconds, on=True, words=f"R2 gives no mail: {words}")
+            yield _lasting(kind, limits.offline_seconds, on=True, words=f"R2 is in the way of mail: {words}")
             return
         yield _lasting(Kind.BUCKET, limits.offline_seconds, on=False, words="R2 answers again.")
         if kind is Kind.MAIL_SERVER:
             yield _lasting(kind, limits.server_seconds, on=True, words=f"The mail server takes no mail: {words}")
         elif summary.connected or not summary.listed:
-            yield _lasting(Kind.MAIL_SERVER, limits.server_seconds, on=False, words="The mail server is not refusing.")
+            yield _lasting(Kind.MAIL_SERVER, limits.server_seconds, on=False, words="The mail server is there again.")
         if kind is Kind.PASS:
             yield _lasting(kind, limits.server_seconds, on=True, words=f"No pass comes to its end: {words}")
         elif not summary.stopped:
@@ -174,11 +174,11 @@ class Conditions:
         if summary.no_key or (summary.pending is not None and summary.error is None and not summary.stopped):
             (words, _), *others = summary.keyless.most_common() or [("", 0)]
             more = f" And {len(others)} other reason{'s' * (len(others) > 1)} like it." if others else ""
-            waits = f"{_mails(summary.no_key)} in the bucket cannot be opened, and wait there."
+            waits = f"{_mails(summary.no_key)} cannot be opened; such mail waits in the bucket."
             yield Condition(
                 Kind.NO_KEY,
                 on=summary.no_key > 0,
-                words=f"{words}{more} {waits}".strip() if summary.no_key else "All mail has its key.",
+                words=f"{waits} {words}{more}".strip() if summary.no_key else "All mail has its key.",
                 count=summary.no_key,
             )
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from drain.alerts.alert import Alert, AlertState, Kind
-from drain.alerts.conditions import Condition
+from drain.alerts.conditions import Condition, in_words
 from drain.database import Database
 from drain.text import clean
 
@@ -80,6 +80,13 @@ class Memory:
                 if kept != before.get(key):
                     self._write(key, kept)
         return news
+
+    def adopt(self, rows: Iterable[Remembered]) -> None:
+        """Takes over what another memory has and this one does not."""
+        known = {(one.kind, one.subject) for one in self.all()}
+        for row in rows:
+            if (row.kind, row.subject) not in known:
+                self._write((row.kind, row.subject), row)
 
     def all(self) -> list[Remembered]:
         """All that is remembered."""
@@ -164,4 +171,6 @@ def _alert(row: Remembered, state: AlertState, now: float) -> Alert:
     over = state in (AlertState.OVER, AlertState.PASSED)
     oldest = None if row.oldest_at is None or over else now - row.oldest_at
     words = row.over_words if over else row.words
+    if state is AlertState.AGAIN:
+        words = f"{words} It has been so for {in_words(now - row.since)}."
     return Alert(row.kind, row.subject, state, words, 0 if over else row.count, oldest, now)

@@ -81,11 +81,15 @@ class Outbox:
                 "SELECT id, outlet, alert, at, tries FROM outbox WHERE next_try_at <= ? OR next_try_at > ? ORDER BY at",
                 (now, now + 2 * _LAST_RETRY_SECONDS),
             ).fetchall()
+            # What is mended, and not over yet, is not told late as if it were so.
+            clear = set(db.execute("SELECT kind, subject FROM alert WHERE clear_since IS NOT NULL AND over_at IS NULL"))
             entries: list[_Entry] = []
             for number, outlet, alert, at, tries in rows:
                 read = _alert(alert)
                 if read is None or outlet not in names or now - at >= _LIFETIME_SECONDS:
                     db.execute("DELETE FROM outbox WHERE id = ?", (number,))
+                elif read.state is not AlertState.OVER and (str(read.kind), read.subject) in clear:
+                    continue
                 elif len(entries) < most:
                     wait = backoff.seconds(tries, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
                     db.execute(

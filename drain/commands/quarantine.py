@@ -16,6 +16,7 @@ from drain.commands.ask import ask_to_delete
 from drain.commands.common import begin, locked_ledger, tell
 from drain.errors import DrainError
 from drain.ledger import Ledger
+from drain.log import Log
 from drain.quarantine import Entry, Quarantine, left_by_all
 from drain.settings import Config
 from drain.state import Row, State
@@ -35,11 +36,15 @@ def list_(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config, _ = begin(arguments, environ)
     with _reading(config) as quarantine:
         entries = quarantine.because_of(arguments.reason) if arguments.reason else quarantine.entries()
+        gone = 0 if arguments.reason else len(quarantine.gone(entries))
     if arguments.json:
         for entry in entries:
             print(json.dumps(_as_json(entry)))
     else:
         show.quarantine(entries, sys.stdout)
+    if gone:
+        words = f"{gone} more are in the ledger only: somebody deleted their objects."
+        print(f"drain: {words} `drain quarantine delete --gone` forgets them.", file=sys.stderr)
     return os.EX_OK
 
 
@@ -96,6 +101,8 @@ def release(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Deletes mail in quarantine for good."""
     config, log = begin(arguments, environ)
+    if arguments.gone:
+        return _forget_gone(arguments, config, log)
     with _reading(config) as quarantine:
         entries = _chosen(quarantine, arguments)
         # Before the lock: nobody's mail waits for an answer.
@@ -107,6 +114,15 @@ def delete(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         for entry in entries:
             quarantine.delete(entry, time.time())
             tell(arguments, {"id": entry.id, "state": "deleted"}, sys.stdout)
+    return os.EX_OK
+
+
+def _forget_gone(arguments: argparse.Namespace, config: Config, log: Log) -> int:
+    with locked_ledger(config, log) as ledger:
+        quarantine = _quarantine(config, ledger)
+        for identity in quarantine.gone(quarantine.entries()):
+            ledger.deleted(identity, time.time())
+            tell(arguments, {"id": identity[:12], "state": "forgotten"}, sys.stdout)
     return os.EX_OK
 
 

@@ -13,7 +13,7 @@ from drain.doctor.bounded import bounded
 from drain.doctor.finding import Finding
 from drain.doctor.say import Say
 from drain.doctor.settings import Settings, sends_only
-from drain.errors import DrainError
+from drain.errors import ConfigError, DrainError
 from drain.logbook import LOGBOOK
 from drain.relay.tables import QUEUE
 from drain.settings import Config
@@ -153,7 +153,10 @@ def _relay(config: Config, _environ: Mapping[str, str]) -> Iterable[Finding]:
 
 
 def _imap(config: Config, _environ: Mapping[str, str]) -> Iterable[Finding]:
-    asked = assembly.mailboxes(config)
+    try:
+        asked = assembly.mailboxes(config)
+    except ConfigError as error:
+        return [Say("imap").failure(error.args[0], error.hint or "Check VERIFY_IMAP_LOGINS_FILE.")]
     return services.imap(asked, config.admin_mailbox) if asked else ()
 
 

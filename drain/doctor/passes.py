@@ -24,6 +24,9 @@ def check(status: Status, stale_seconds: float, written: Mapping[str, str]) -> I
         yield _SAY.failure(words, "Is drain running? `drain once` says what is wrong.")
     else:
         yield _SAY.ok(f"The last pass that came to its end was {span(status.at - seen)} ago.")
+    for alert in status.alerts:
+        name = f"{alert.kind} {alert.subject}".strip()
+        yield _SAY.warning(f"An alert is on: {name}. {alert.words}", 'README, "When something is wrong".')
     for name, place in written.items():
         path = Path(place).expanduser()
         if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -176,7 +176,9 @@ def _imap(mailboxes: Mailboxes, any_mailbox: str) -> Iterator[Finding]:
         )
     for mailbox, why in failures.items():
         if why:
-            yield say.failure(f"{mailbox} cannot be looked into: {why}", "Check VERIFY_IMAP_LOGINS_FILE.")
+            refused = "refused the login" in why
+            hint = "Check VERIFY_IMAP_LOGINS_FILE." if refused else "Check VERIFY_IMAP_HOST, _PORT and _TLS."
+            yield say.failure(f"{mailbox} cannot be looked into: {why}", hint)
         else:
             yield say.ok(f"{mailbox} can be looked into.")
 

@@ -73,7 +73,8 @@ def last_pass(status: Status) -> str:
     last = status.last_pass
     if last is None:
         return "never"
-    came_to = ", ".join(f"{many} {outcome}" for outcome, many in last.outcomes.items() if many) or "nothing to do"
+    came_to = ", ".join(f"{many} {outcome}" for outcome, many in last.outcomes.items() if many)
+    came_to = came_to or ("failed" if last.trouble else "nothing to do")
     words = f"{minute(last.at)}, {span(status.at - last.at)} ago, {span(last.seconds)}: {came_to}"
     return f"{words}. {last.trouble}" if last.trouble else words
 

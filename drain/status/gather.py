@@ -30,7 +30,7 @@ _DAYS = 30
 _WEEK = 7
 _BUSY_TIMEOUT_SECONDS = 5.0
 # Alerts that mean that mail stays away; by the values of `alerts.alert.Kind`.
-_CRITICAL = frozenset({"bucket", "mail-server", "pass", "missing", "backlog-age", "stale"})
+_CRITICAL = frozenset({"bucket", "mail-server", "pass", "missing", "backlog-age", "no-key", "stale"})
 
 
 def ask(bucket: Bucket, prefix: str, now: float) -> Pending:
@@ -146,6 +146,8 @@ def _judged(
             critical.append("no pass has come to its end yet")
         elif stale_seconds and at is not None and now - at > stale_seconds:
             critical.append(f"no pass has come to its end for {span(now - at)}")
+        if noted.last and noted.last.trouble:
+            warnings.append(f"the last pass failed: {noted.last.trouble}")
         for alert in noted.alerts:
             name = f"{alert.kind} {alert.subject}".strip()
             (critical if alert.kind in _CRITICAL else warnings).append(f"{name}: {alert.words}")

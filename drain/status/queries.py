@@ -64,7 +64,8 @@ def noted(db: sqlite3.Connection, since: float, now: float) -> Noted:
     seen = last("AND pending IS NOT NULL")
     alerts = db.execute(
         "SELECT kind, subject, words, count, oldest_at, since, told_at FROM alert"
-        " WHERE over_at IS NULL AND told_at IS NOT NULL ORDER BY since, kind, subject"
+        # What is clear again is not "over" for the person yet, but it is for who looks.
+        " WHERE over_at IS NULL AND told_at IS NOT NULL AND clear_since IS NULL ORDER BY since, kind, subject"
     ).fetchall()
     backlog = db.execute(
         "SELECT max(at), max(pending) FROM pass WHERE at BETWEEN ? AND ? AND pending IS NOT NULL"

@@ -844,3 +844,51 @@ def test_what_a_newer_drain_wanted_to_tell_is_no_reason_to_tell_nothing(house: H
     watch.finish()
     assert len(way.sent) == 1
     assert outbox(house) == []
+
+
+def test_what_was_mended_before_it_could_be_told_is_not_told_as_if_it_were_so(house: House, policy: FakeHttp) -> None:
+    ends = quarantine(Case(house, policy))
+    way = Way("a", fail)
+    watch, pass_ = watched(house, [way])
+    pass_()
+    watch.finish()
+    ends()
+    way.does = lambda alert, stopped: None
+    for _ in range(4):
+        house.now += 310
+        watch, pass_ = watched(house, [way])
+        pass_()
+        watch.finish()
+    assert [alert.state for alert in way.sent] == ["over"]
+
+
+def test_what_a_stand_in_was_told_is_taken_over_when_the_logbook_works_again(house: House) -> None:
+    house.state_dir.mkdir(parents=True)
+    logbook = house.state_dir / "logbook.db"
+    logbook.mkdir()  # nothing that could be laid aside and made anew
+    (logbook / "x").touch()
+    house.smtp.answer = lambda verb, argument: "550 5.7.1 no" if verb == "MAIL" else None
+    house.put("one")
+    house.sweep().run()
+    assert _makeshift(logbook).exists() or not logbook.is_dir()
+    for path in (logbook, house.state_dir / "logbook.db.unreadable"):
+        if path.is_dir():
+            (path / "x").unlink()
+            path.rmdir()
+    for _ in range(3):
+        house.now += 400
+        house.sweep().run()
+    assert told(house) == [("quarantine", "on")]
+    assert not _makeshift(logbook).exists()
+    _makeshift(logbook).parent.rmdir()
+
+
+def test_a_mistake_in_the_file_of_logins_does_not_stop_mail(house: House, tmp_path: Path) -> None:
+    logins = tmp_path / "logins"
+    logins.write_text("nonsense\n")
+    logins.chmod(0o600)
+    house.put("one")
+    settings = {"VERIFY_IMAP_HOST": "127.0.0.1", "VERIFY_IMAP_LOGINS_FILE": str(logins)}
+    assert house.sweep(**settings).run().error is None
+    assert len(house.smtp.filed) == 1
+    assert "No mailbox is asked." in house.events("configuration")[0]["message"]

@@ -462,3 +462,16 @@ def _parsers(parser: Any) -> list[Any]:
             for child in action.choices.values():
                 found += _parsers(child)
     return found
+
+
+def test_what_somebody_else_deleted_is_said_and_can_be_forgotten(house: House, drain: Drain, three: list[str]) -> None:
+    for key in house.keys("quarantine/")[:2]:
+        del house.s3.objects[key]
+    code, output, errors = drain("quarantine", "list")
+    assert (code, sum(name in output for name in three)) == (0, 1)
+    assert "2 more are in the ledger only" in errors
+    code, output, _ = drain("quarantine", "delete", "--gone")
+    assert (code, output.count("forgotten")) == (0, 2)
+    assert "more" not in drain("quarantine", "list")[2]
+    with contextlib.closing(Ledger(house.state_dir / "ledger.db")) as ledger:
+        assert len(ledger.quarantined_identities()) == 1
