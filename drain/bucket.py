@@ -9,6 +9,7 @@ import datetime
 import email.utils
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -184,6 +185,10 @@ class Bucket:
         """Deletes an object; none of that name is fine too."""
         with translated(f"removing {key}"):
             self._s3.delete_object(Bucket=self._name, Key=key)
+
+
+# How the names begin that `moved_name` gives.
+IDENTITY = re.compile("^([0-9a-f]{64})-")
 
 
 def moved_name(prefix: str, identity: str, key: str, from_prefix: str) -> str:

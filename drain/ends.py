@@ -5,13 +5,12 @@ after that again: what a crash leaves in between is the table in the package
 docstring.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from drain import backoff
-from drain.bucket import Bucket, ListedObject, moved_name
+from drain.bucket import IDENTITY, Bucket, ListedObject, moved_name
 from drain.inject import SessionLost
 from drain.ledger import REPLAY_REFUSED, Ledger
 from drain.log import Log
@@ -24,7 +23,6 @@ _LAST_RETRY_SECONDS = 3600.0
 # Each of these tries can be a copy more in the mailbox.
 _FIRST_NO_REPLY_RETRY_SECONDS = 300.0
 _LAST_NO_REPLY_RETRY_SECONDS = 86400.0
-_WITH_IDENTITY = re.compile("^[0-9a-f]{64}-")
 _REASON_METADATA = "drain-reason"
 
 
@@ -42,7 +40,7 @@ class Prefixes:
             return key
         if not key.startswith(self.quarantine):
             return moved_name(to, identity, key, self.pending)
-        name = _WITH_IDENTITY.sub("", key.removeprefix(self.quarantine))
+        name = IDENTITY.sub("", key.removeprefix(self.quarantine))
         return moved_name(to, identity, name, self.quarantine)
 
 

@@ -4,12 +4,11 @@ What lies under ``quarantine/`` is the list; what the ledger knows of it, by the
 identity in its name, stands beside it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from drain.bucket import Bucket, FetchedObject, ListedObject
+from drain.bucket import IDENTITY, Bucket, FetchedObject, ListedObject
 from drain.ends import Prefixes
 from drain.errors import NoInput, NotMail, Unusable
 from drain.filters.chain import total
@@ -19,7 +18,6 @@ from drain.opener import OBJECT_LIMIT, Opened, Opener, envelope_of
 from drain.state import Row, State
 from drain.verdicts import Kept
 
-_IDENTITY = re.compile("^([0-9a-f]{64})-")
 _SHORTEST_ID = 4
 # Whoever releases all means false alarms, not these; each can be released by its id, or by its reason.
 DANGEROUS = frozenset({"virus", "wrong-token", "not-sealed"})
@@ -165,7 +163,7 @@ class Quarantine:
             self.ledger.deleted(entry.identity, now)
 
     def _entry(self, listed: ListedObject) -> Entry:
-        named = _IDENTITY.match(listed.key.removeprefix(self.prefixes.quarantine))
+        named = IDENTITY.match(listed.key.removeprefix(self.prefixes.quarantine))
         identity = named[1] if named else ""
         row = self.ledger.find(identity) if identity else None
         kept = self.ledger.verdicts.of(identity).values() if row else ()

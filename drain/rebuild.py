@@ -4,15 +4,12 @@ What lies there was delivered. Its identity stands in its name, or, where
 another program moved it, is found by opening it.
 """
 
-import re
 from dataclasses import dataclass
 
-from drain.bucket import Bucket, ListedObject
+from drain.bucket import IDENTITY, Bucket, ListedObject
 from drain.errors import KeyMissing, NotMail
 from drain.ledger import Ledger
 from drain.opener import OBJECT_LIMIT, Opener
-
-_OUR_NAME = re.compile(r"([0-9a-f]{64})-")
 
 
 @dataclass
@@ -51,7 +48,7 @@ def rebuild(bucket: Bucket, opener: Opener, processed_prefix: str, ledger: Ledge
 
 
 def _identify(bucket: Bucket, opener: Opener, prefix: str, listed: ListedObject) -> tuple[str | None, str]:
-    if named := _OUR_NAME.match(listed.key.removeprefix(prefix)):
+    if named := IDENTITY.match(listed.key.removeprefix(prefix)):
         return named.group(1), ""
     fetched = bucket.get(listed) if listed.size <= OBJECT_LIMIT else None
     if fetched is None:

@@ -6,11 +6,10 @@ the object is opened.
 """
 
 import datetime
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from drain.bucket import Bucket, FetchedObject, ListedObject
+from drain.bucket import IDENTITY, Bucket, FetchedObject, ListedObject
 from drain.ends import Prefixes
 from drain.errors import DrainError, NoInput, NotMail, Unusable
 from drain.ledger import Ledger
@@ -18,7 +17,7 @@ from drain.mail import Mail
 from drain.opener import OBJECT_LIMIT, Opener
 from drain.state import Row, State
 
-_IDENTITY = re.compile("^([0-9a-f]{64})-")
+# Of a mail, at the beginning of the name that drain gave its object.
 _SHORTEST_ID = 4
 # What `Ledger.adopt` says of a mail that was only ever seen under ``processed/``.
 _REBUILT = "rebuilt"
@@ -71,7 +70,7 @@ class Replay:
         exact = [one for one in listed if one.key == key]
         found = [self._whole(self._entry(one)) for one in exact or listed]
         if not found:  # perhaps of an object without an identity in its name
-            entries = (self._whole(entry) for entry in self._entries() if not _IDENTITY.match(self._name(entry.listed)))
+            entries = (self._whole(entry) for entry in self._entries() if not IDENTITY.match(self._name(entry.listed)))
             found = [entry for entry in entries if entry.identity.startswith(word)]
         mails = {entry.identity or entry.listed.key: entry for entry in found}
         if not mails:
@@ -137,7 +136,7 @@ class Replay:
 
     def _entry(self, listed: ListedObject) -> Entry:
         """What can be said of it without a request."""
-        named = _IDENTITY.match(self._name(listed))
+        named = IDENTITY.match(self._name(listed))
         return self._known(Entry(listed, named[1] if named else "", "", "", None, (listed.last_modified.timestamp(),)))
 
     def _known(self, entry: Entry) -> Entry:

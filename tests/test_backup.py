@@ -15,8 +15,9 @@ import pytest
 
 from drain.backup import ledgers, queues, snapshot, standin
 from drain.backup.archive import Archive, writing
-from drain.backup.places import maddy_folders
+from drain.backup.places import labelled, maddy_folders
 from drain.bucket import ListedObject
+from drain.database import Database
 from drain.errors import ConfigError, NoInput, Unavailable, Unusable
 from drain.ledger import Ledger
 from drain.mail import Mail
@@ -93,6 +94,42 @@ def test_what_is_no_file_is_not_taken(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with writing(tmp_path / "b.tar", tmp_path / "scratch") as writer, pytest.raises(OSError, match="not a file"):
         writer.add("files/pipe", tmp_path / "pipe")
+
+
+def test_a_writer_takes_nothing_that_a_reader_would_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unusable, match="cannot hold"):
+        archive(tmp_path / "name", **{"a b": b"1"})
+    monkeypatch.setattr("drain.backup.archive._MOST_MEMBERS", 2)
+    Archive(archive(tmp_path / "enough", one=b"1")).close()
+    with pytest.raises(Unusable, match="cannot hold"):
+        archive(tmp_path / "many", one=b"1", two=b"2")
+    monkeypatch.setattr("drain.backup.archive._LARGEST_MANIFEST", 10)
+    with pytest.raises(Unusable, match="cannot hold a manifest"):
+        archive(tmp_path / "large", one=b"1")
+    assert not (tmp_path / "large" / "backup.tar").exists()
+
+
+def test_a_backup_that_is_cut_short_while_it_is_read_ends_in_a_sentence(tmp_path: Path) -> None:
+    path = archive(tmp_path, one=b"1" * 100_000)
+    with contextlib.closing(Archive(path)) as opened:
+        os.truncate(path, 5000)
+        with pytest.raises(Unusable, match="was changed meanwhile"):
+            opened.extract("files/one", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_with_holes_is_refused(tmp_path: Path) -> None:
+    """A few bytes of it would be taken for as many as it says."""
+
+    def sparse(member: tarfile.TarInfo, content: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
+        if member.name == "manifest.json":
+            return [(member, content)]
+        member.pax_headers = {"GNU.sparse.size": "1", "GNU.sparse.map": "0,0", "GNU.sparse.numblocks": "1"}
+        return [(member, b"")]
+
+    changed = rewritten(archive(tmp_path, one=b"\0"), sparse)
+    with pytest.raises(Unusable, match="does not belong"):
+        Archive(changed)
 
 
 def test_what_is_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None:
@@ -325,7 +362,7 @@ CASES: list[tuple[Deed, Deed, bool, bool, State | None]] = [
     (deferred, nothing, False, True, State.QUARANTINED),
     (injecting, nothing, False, False, State.INJECTING),
     (injecting, nothing, True, False, State.SETTLED),
-    (delivered, nothing, False, False, State.DELIVERED),
+    (delivered, nothing, False, False, State.SETTLED),
     (delivered, nothing, True, False, State.SETTLED),
     (settled, nothing, False, False, State.SETTLED),
     (settled, nothing, False, True, State.SETTLED),
@@ -334,7 +371,7 @@ CASES: list[tuple[Deed, Deed, bool, bool, State | None]] = [
     (setting_aside, nothing, True, False, State.SETTLED),
     (quarantined, nothing, False, True, State.QUARANTINED),
     (quarantined, nothing, True, False, State.SETTLED),
-    (quarantined, nothing, False, False, State.DISCARDED),
+    (quarantined, nothing, False, False, State.QUARANTINED),
     (released, nothing, False, True, State.DEFERRED),
     (released, nothing, True, False, State.SETTLED),
     (replayed, nothing, True, False, State.SETTLED),
@@ -343,7 +380,9 @@ CASES: list[tuple[Deed, Deed, bool, bool, State | None]] = [
     (deferred, quarantined, False, True, State.QUARANTINED),
     (quarantined, released, False, True, State.DEFERRED),
     (settled, replayed, True, False, State.DEFERRED),
-    (delivered, deferred, False, False, State.DELIVERED),
+    (delivered, deferred, False, False, State.SETTLED),
+    (nothing, delivered, False, False, State.DELIVERED),
+    (delivered, delivered, False, False, State.DELIVERED),
     (settled, injecting, False, False, State.SETTLED),
     (nothing, deferred, True, False, State.SETTLED),
     (nothing, injecting, True, False, State.SETTLED),
@@ -372,7 +411,7 @@ def test_what_becomes_of_a_mail(
 @pytest.mark.parametrize(
     ("backup", "current", "becomes"),
     [
-        (delivered, deferred, State.DELIVERED),
+        (delivered, deferred, State.SETTLED),
         (deferred, delivered, State.DELIVERED),
         (settled, deferred, State.SETTLED),
         (quarantined, deferred, State.QUARANTINED),
@@ -406,15 +445,6 @@ def test_the_history_of_a_mail_comes_with_it_and_says_what_the_restore_did(tmp_p
     (tmp_path / "second").mkdir()
     _, ledger = merged(tmp_path / "second", deferred, settled, processed=True)
     assert [event.what for event in ledger.history.of(MAIL.identity)] == ["injecting", "delivered", "settled"]
-    ledger.close()
-
-
-def test_what_filters_may_delete_is_not_deleted_because_of_a_restore(tmp_path: Path) -> None:
-    """Found again it is set aside: `delivery` lets filters delete what has their reason only."""
-    _, ledger = merged(tmp_path, quarantined, nothing)
-    row = ledger.find(MAIL.identity)
-    assert row is not None
-    assert (row.state, row.reason) == (State.DISCARDED, "deleted")
     ledger.close()
 
 
@@ -468,6 +498,60 @@ def test_a_damaged_ledger_is_kept_beside_and_another_takes_its_place_at_the_end(
     with contextlib.closing(Ledger(path)) as ledger:
         assert ledger.counts() == {}
     assert (tmp_path / "ledger.db.before-restore").read_bytes() == was
+
+
+def test_what_an_earlier_restore_kept_is_not_written_over(tmp_path: Path) -> None:
+    path, was = tmp_path / "ledger.db", []
+    for _ in range(2):
+        damaged(path)
+        was.append(path.read_bytes())
+        with standin.opened(path, LEDGER):
+            pass
+    assert was[0] != was[1]
+    kept = [(tmp_path / f"ledger.db.before-restore{ending}").read_bytes() for ending in ("", ".2")]
+    assert kept == was
+    path.write_bytes(was[0])
+    with standin.opened(path, LEDGER):
+        pass
+    assert not (tmp_path / "ledger.db.before-restore.3").exists()
+
+
+@pytest.mark.parametrize("kind", ["older", "page", "junk", "none"])
+def test_what_can_be_read_of_a_damaged_ledger_is_taken_over(tmp_path: Path, kind: str) -> None:
+    path, number = tmp_path / "old.db", 3000
+    with contextlib.closing(Ledger(path)) as old, old.together():
+        for n in range(number):
+            old.adopt(f"{n:064x}", "", 20, NOW, NOW)
+        injecting(old, NOW)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'mail'").fetchone()
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute("PRAGMA journal_mode=DELETE")
+        if kind == "older":  # a column that it has not
+            db.execute("DROP INDEX event_of")
+            db.execute("ALTER TABLE mail DROP COLUMN message_id")
+            db.execute("INSERT INTO mail (identity, state, recipient, sender, size, first_seen_at, updated_at)"
+                       " VALUES ('x', 'garbage', '', '', 1, 'a', 'b')")  # fmt: skip
+            db.commit()
+    content = bytearray(path.read_bytes())
+    if kind == "page":  # a leaf in the middle
+        middle = 4096 * (pages // 2)
+        assert root < pages // 2
+        content[middle : middle + 4096] = b"\xff" * 4096
+    path.write_bytes(os.urandom(20_000) if kind == "junk" else b"" if kind == "none" else content)
+    with contextlib.closing(Database(tmp_path / "new.db", LEDGER)) as new:
+        found = ledgers.salvage(new, path)
+    with contextlib.closing(Ledger(tmp_path / "new.db")) as ledger:
+        assert sum(ledger.counts().values()) == found
+        if kind == "older":
+            assert found == number + 1
+            assert ledger.history.objects(MAIL.identity)
+        elif kind == "page":
+            assert number * 0.95 < found <= number
+            assert ledger.find(f"{0:064x}")
+            assert ledger.find(f"{number - 1:064x}")
+        else:
+            assert found == 0
 
 
 def test_a_log_that_a_lost_ledger_left_is_not_taken_for_that_of_the_new_one(tmp_path: Path) -> None:
@@ -568,7 +652,18 @@ def test_where_the_queue_of_now_has_a_mail_that_counts(tmp_path: Path) -> None:
         assert states(new, waiting) == {Sending.WAITING}
 
 
-# -- where Maddy is --
+# -- where everything is --
+
+
+def test_keys_are_called_by_their_files_names_in_whatever_order(tmp_path: Path) -> None:
+    one, other, odd = tmp_path / "a" / "k.pem", tmp_path / "b" / "k.pem", tmp_path / ".my key"
+    relay, twin = tmp_path / "relay.key", tmp_path / "a" / "relay.key"
+    assert labelled([one], relay) == {"k.pem": one, "relay.key": relay}
+    labels = labelled([one, other, odd, twin, one], relay)
+    assert labels == labelled([twin, odd, other, one], relay)
+    assert (labels["relay.key"], labels["_my_key"]) == (relay, odd)
+    assert set(labels.values()) == {one, other, odd, relay, twin}
+    assert labelled([one], tmp_path / "queue") == {"k.pem": one, "relay.key": tmp_path / "queue"}
 
 
 def test_maddy_is_looked_for_where_its_configuration_says_and_in_a_proot(tmp_path: Path) -> None:

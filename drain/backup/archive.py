@@ -7,11 +7,13 @@ where the caller says, and that is all.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import os
 import re
+import sqlite3
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -33,14 +35,23 @@ _LATEST = 1e11  # a Unix time that dates can still be made of
 _TROUBLE = (tarfile.TarError, OSError, EOFError, ValueError, OverflowError, RecursionError)
 
 
+@contextlib.contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Raises Unavailable for what files could not do."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        hint = "Is there room, and may drain read and write there?"
+        raise Unavailable(f"A file cannot be read or written: {error}.", hint) from error
+
+
 @dataclass(frozen=True)
 class Item:
-    """One file in it: its name there, its size in bytes, its SHA-256 in hex, and where it was."""
+    """One file in it: its name there, its size in bytes, its SHA-256 in hex."""
 
     name: str
     size: int
     sha256: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -62,26 +73,38 @@ class Manifest:
 
 
 class Writer:
-    """Adds files to the tar, and to what its manifest will say."""
+    """Adds files to the tar, and to what its manifest will say.
+
+    Every method raises `Unusable` for what the reader would refuse.
+    """
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
-        self._items: list[Item] = []
+        self._items: dict[str, Item] = {}
         self.missing: list[str] = []
 
     def add(self, name: str, path: Path) -> None:
         """Adds a file. Raises OSError: it cannot be read, or is no file."""
-        if not stat.S_ISREG(path.stat().st_mode):  # asked before: a pipe would have to be waited for
-            raise OSError("it is not a file")
-        with path.open("rb") as file:
-            size, digest = os.fstat(file.fileno()).st_size, hashlib.sha256()
-            self._tar.addfile(_member(name, size), _Hashed(file, digest))
-        self._items.append(Item(name, size, digest.hexdigest(), str(path)))
+        with regular(path) as file:
+            self._add(name, os.fstat(file.fileno()).st_size, file)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Adds a file with that in it."""
+        self._add(name, len(content), io.BytesIO(content))
+
+    def _add(self, name: str, size: int, file: IO[bytes]) -> None:
+        if not _NAME.fullmatch(name) or name in self._items or len(self._items) + 1 >= _MOST_MEMBERS:
+            raise Unusable(f"A backup cannot hold {name!r} as its file number {len(self._items) + 1}.")
+        digest = hashlib.sha256()
+        self._tar.addfile(_member(name, size), _Hashed(file, digest))
+        self._items[name] = Item(name, size, digest.hexdigest())
 
     def finish(self, *, drain: str, made_at: float, host: str, key_ids: tuple[str, ...], relay_key: str) -> Manifest:
         """Adds the manifest."""
-        manifest = Manifest(drain, made_at, host, tuple(self._items), tuple(self.missing), key_ids, relay_key)
+        manifest = Manifest(drain, made_at, host, tuple(self._items.values()), tuple(self.missing), key_ids, relay_key)
         encoded = json.dumps({"format": _FORMAT, **dataclasses.asdict(manifest)}, indent=1).encode()
+        if len(encoded) > _LARGEST_MANIFEST:
+            raise Unusable(f"A backup cannot hold a manifest of {len(encoded)} bytes.")
         self._tar.addfile(_member(_MANIFEST, len(encoded)), io.BytesIO(encoded))
         return manifest
 
@@ -94,7 +117,7 @@ def writing(path: Path, scratch: Path) -> Iterator[Writer]:
         Unusable: there is something already.
         Unavailable: it cannot be written, for instance for want of room.
     """
-    unfinished = scratch / "unfinished.tar"
+    unfinished = scratch / f"{os.getpid()}.tar"
     try:
         with open(unfinished, "xb", opener=_private) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -149,7 +172,7 @@ class Archive:
         """Closes the file."""
         self._tar.close()
 
-    @property
+    @functools.cached_property
     def items(self) -> dict[str, Item]:
         """What is in it, by name."""
         return {item.name: item for item in self.manifest.items}
@@ -172,6 +195,8 @@ class Archive:
                 os.fsync(file.fileno())
             unfinished.rename(to)
             sync_folder(to.parent)
+        except (tarfile.TarError, EOFError) as error:
+            raise Unusable(f"{self._path} was changed meanwhile.") from error
         except OSError as error:
             raise Unavailable(
                 f"{to} cannot be written: {error}.", "Is there room, and may drain write there?"
@@ -193,7 +218,8 @@ class Archive:
     def _listed(self) -> dict[str, tarfile.TarInfo]:
         members: dict[str, tarfile.TarInfo] = {}
         for member in self._tar:
-            if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not _NAME.fullmatch(member.name):
+            plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+            if not plain or not _NAME.fullmatch(member.name):
                 raise ValueError(f"{member.name!r} does not belong there")
             if member.name in members or len(members) >= _MOST_MEMBERS:
                 raise ValueError(f"{member.name!r} is one too many")
@@ -238,6 +264,13 @@ class Archive:
         return digest.hexdigest()
 
 
+def regular(path: Path) -> IO[bytes]:
+    """A file, to be read. Raises OSError: it cannot be, or is no file."""
+    if not stat.S_ISREG(path.stat().st_mode):  # asked before: a pipe would have to be waited for
+        raise OSError(f"{path} is not a file")
+    return path.open("rb")
+
+
 def there_already(path: Path) -> Unusable:
     """The error for a backup that would take the place of something."""
     return Unusable(f"{path} is there already, and is left as it is.", "Give a new name.")
@@ -275,10 +308,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         drain=_text(values["drain"]),
         made_at=made_at,
         host=_text(values["host"]),
-        items=tuple(
-            Item(_text(item["name"]), int(item["size"]), _text(item["sha256"]), _text(item["source"]))
-            for item in values["items"]
-        ),
+        items=tuple(Item(_text(item["name"]), int(item["size"]), _text(item["sha256"])) for item in values["items"]),
         missing=tuple(_text(words) for words in values["missing"]),
         key_ids=tuple(_text(key_id) for key_id in values["key_ids"]),
         relay_key=_text(values["relay_key"]),

@@ -1,13 +1,19 @@
 """What two ledgers and the bucket know of each mail, as one."""
 
+import contextlib
+import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from drain.backup import snapshot
 from drain.backup.standin import Opened
+from drain.database import Database
+from drain.state import State
 
 _TRIED = "('deferred', 'injecting')"
 _DELIVERED = "('delivered', 'settled')"
+_COLUMNS = "SELECT name FROM pragma_table_info(?)"
 _WORDS = "when a backup was restored."
 
 # A try says less than a delivery, whichever was noted later; but a person may want one more (`released`).
@@ -30,6 +36,8 @@ _TAKE = (
     ),
     "INSERT OR IGNORE INTO main.verdict SELECT * FROM backup.verdict WHERE identity IN (SELECT identity FROM chosen)",
     "INSERT OR IGNORE INTO main.note SELECT * FROM backup.note",
+    # Where its object has lain since, nobody here knows: as `delivered` it would be missed.
+    "UPDATE main.mail SET state = 'settled' WHERE state = 'delivered' AND identity IN (SELECT identity FROM chosen)",
 )
 # What moved on since, by where it lies: the state that it is in, and whose.
 _MOVED = (
@@ -47,14 +55,6 @@ _MOVED = (
         (
             "identity IN (SELECT identity FROM chosen) AND identity IN (SELECT identity FROM aside)"
             f" AND (state = 'setting_aside' OR state IN {_TRIED} AND NOT released)"
-        ),
-    ),
-    (
-        "discarded",
-        "Gone from quarantine",
-        (
-            "identity IN (SELECT identity FROM chosen) AND identity NOT IN (SELECT identity FROM aside)"
-            " AND state = 'quarantined'"
         ),
     ),
 )
@@ -101,9 +101,7 @@ def merge(opened: Opened, backup: Path, processed: Path, aside: Collection[str],
                 )
                 moved_on += db.execute(
                     "UPDATE main.mail SET state = :state, words = :words, next_attempt_at = NULL, missing_at = NULL,"
-                    # Not a filter's decision, whatever it was: found again it is to be set aside, not deleted.
-                    " reason = CASE :state WHEN 'discarded' THEN 'deleted' ELSE reason END, updated_at = :now"
-                    f" WHERE {whose}",
+                    f" updated_at = :now WHERE {whose}",
                     values,
                 ).rowcount
             db.execute(
@@ -119,3 +117,37 @@ def merge(opened: Opened, backup: Path, processed: Path, aside: Collection[str],
             db.execute("DETACH backup")
             db.execute("DETACH processed")
     return Merged(known, from_backup, from_bucket, moved_on)
+
+
+def salvage(database: Database, damaged: Path) -> int:
+    """Takes over into an empty ledger what can still be read of a damaged one; how many mails."""
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),
+        contextlib.closing(sqlite3.connect(snapshot.address(damaged), uri=True)) as old,
+    ):
+        for table, key in (("mail", "identity"), ("object", "key")):
+            there = {name for (name,) in old.execute(_COLUMNS, (table,))}
+            if not there:
+                continue
+            with database.writing() as db:
+                names = [name for (name,) in db.execute(_COLUMNS, (table,)) if name in there]
+                rows = _readable(old, f"SELECT {', '.join(names)} FROM {table} ORDER BY {key}")
+                marks = ", ".join("?" * len(names))
+                db.executemany(f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)
+    states = ", ".join(f"'{state}'" for state in State)
+    with database.writing() as db:
+        db.execute(
+            f"DELETE FROM mail WHERE state NOT IN ({states}) OR length(identity) != 64"
+            " OR typeof(updated_at) != 'real' OR typeof(first_seen_at) != 'real'"
+        )
+        db.execute("DELETE FROM object WHERE identity NOT IN (SELECT identity FROM mail)")
+        return int(db.execute("SELECT count(*) FROM mail").fetchone()[0])
+
+
+def _readable(db: sqlite3.Connection, query: str) -> list[tuple[object, ...]]:
+    """The rows, from both ends up to what is damaged."""
+    rows: list[tuple[object, ...]] = []
+    for direction in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            rows.extend(db.execute(f"{query} {direction}"))
+    return rows

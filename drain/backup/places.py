@@ -1,7 +1,10 @@
 """Where on this machine everything is that a backup has."""
 
+import hashlib
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,19 +12,20 @@ from pathlib import Path
 MADDY = ("imapsql.db", "credentials.db")
 _USUAL = Path("/var/lib/maddy")
 _STATE_DIR = re.compile(r"^\s*state_dir\s+(\S+)\s*$", re.MULTILINE)
+# What names in a backup cannot have.
+_UNFIT = re.compile(r"^[.-]|[^A-Za-z0-9._-]")
 _LARGEST_CONFIGURATION = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Places:
-    """The paths. ``files`` and ``keys`` are by label: a setting's name, or the file's own.
+    """The paths. ``files`` are by label: a setting's name, or the file's own; ``keys`` as of `labelled`.
 
     ``relay`` is the folder of the queue; ``maddy`` are the folders that its databases
-    may be in, the likeliest first. Private keys are in ``keys`` and nowhere else.
+    may be in, the likeliest first.
     """
 
     ledger: Path
-    logbook: Path
     relay: Path
     relay_key: Path
     files: Mapping[str, Path]
@@ -37,6 +41,19 @@ class Places:
             except OSError:  # a folder that is not ours to look into
                 continue
         return None
+
+
+def labelled(keys: Collection[Path], relay_key: Path) -> dict[str, Path]:
+    """Private keys by the names of their files, whatever their order; what shares its name with another has its folder's digest behind."""
+    names = {
+        path: "relay.key" if path == relay_key else _UNFIT.sub("_", path.name)[-80:] for path in (*keys, relay_key)
+    }
+    times = Counter(names.values())
+    labels = {}
+    for path, name in names.items():
+        digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
+        labels[name if times[name] == 1 or path == relay_key else f"{name}.{digest}"] = path
+    return labels
 
 
 def maddy_folders(maddy_config: Path | None, environ: Mapping[str, str]) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from drain.backup.standin import KEPT, Opened
+from drain.backup.standin import KEPT, Opened, numbered
 from drain.relay.bodies import is_unfinished
 from drain.relay.queue import OPEN
 
@@ -26,7 +26,7 @@ class Merged:
 def merge(opened: Opened, backup: Path, *, readable: bool, now: float) -> Merged:
     """Adds to the queue the mails that it does not know, those that waited as ``held``; in one transaction.
 
-    *readable*: the key that their bodies are encrypted with is here. Without it no mail
+    *readable*: the key that their bodies are encrypted with is at hand. Without it no mail
     that waited is taken: it could never be sent, and the relay does not start where the
     key of its mails is missing.
 
@@ -65,17 +65,16 @@ def merge(opened: Opened, backup: Path, *, readable: bool, now: float) -> Merged
     return Merged(held if readable else 0, 0 if readable else held, wanted)
 
 
-def move_strangers(folder: Path, known: set[str]) -> int:
-    """Lays the bodies of mails that nobody knows any more beside, where the relay does not delete them; how many.
+def move_strangers(folder: Path, known: set[str]) -> tuple[int, Path]:
+    """Lays the bodies of mails that nobody knows any more beside, where the relay does not delete them; how many, and where.
 
     For a queue that was lost: who they were for went with it.
     """
     bodies = folder / "mails"
-    if not bodies.is_dir():
-        return 0
-    strangers = [path for path in bodies.iterdir() if path.name not in known and not is_unfinished(path.name)]
-    beside = folder / f"mails{KEPT}"
+    there = bodies.iterdir() if bodies.is_dir() else ()
+    strangers = [path for path in there if path.name not in known and not is_unfinished(path.name)]
+    beside = next(path for path in numbered(bodies, KEPT) if not path.exists())
     for path in strangers:
         beside.mkdir(mode=0o700, exist_ok=True)
         path.rename(beside / path.name)
-    return len(strangers)
+    return len(strangers), beside

@@ -1,6 +1,8 @@
 """A file of SQLite that is there, or another that takes its place where it is gone or damaged."""
 
 import contextlib
+import filecmp
+import itertools
 import os
 import shutil
 import sqlite3
@@ -46,22 +48,35 @@ def opened(path: Path, schema: Schema) -> Iterator[Opened]:
             _with(new, name).unlink(missing_ok=True)
         with contextlib.closing(Database(new, schema)) as database:
             yield Opened(database, anew=True)
-        place(new, path)
+        _place(new, path)
     except OSError as error:
         raise Unavailable(f"{path} cannot be written: {error}.", "Is there room, and may drain write there?") from error
 
 
-def place(new: Path, path: Path) -> None:
+def numbered(path: Path, ending: str) -> Iterator[Path]:
+    """Names beside *path* with that ending, one after the other."""
+    for number in itertools.count(1):
+        yield _with(path, ending + f".{number}" * (number > 1))
+
+
+def _place(new: Path, path: Path) -> None:
     """Puts a database that nobody has open into its place; what is there is kept beside. Raises OSError."""
     _alone(new)
-    for name in (*_BESIDE, ""):
-        if _with(path, name).exists():
-            shutil.copy2(_with(path, name), _with(path, f"{KEPT}{name}"))
+    there = [name for name in (*_BESIDE, "") if _with(path, name).exists()]
+    kept = next(kept for kept in numbered(path, KEPT) if all(_free(kept, path, name) for name in there))
+    for name in there:
+        shutil.copy2(_with(path, name), _with(kept, name))
     # A log that is left of another file would be taken for this one's.
     for name in _BESIDE:
         _with(path, name).unlink(missing_ok=True)
     new.replace(path)
     sync_folder(path.parent)
+
+
+def _free(kept: Path, path: Path, name: str) -> bool:
+    """Whether nothing is lost if *path* is kept there; *name* is that of a log."""
+    target = _with(kept, name)
+    return not target.exists() or filecmp.cmp(target, _with(path, name), shallow=False)
 
 
 def _alone(path: Path) -> None:

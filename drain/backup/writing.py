@@ -14,10 +14,13 @@ is told so. The other way round there would be mails without a body.
 """
 
 import contextlib
+import fcntl
 import hashlib
+import os
+import shutil
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import drain
@@ -28,40 +31,59 @@ from drain.errors import ConfigError, Unavailable
 from drain.relay.queue import OPEN
 
 _OPEN = ", ".join(f"'{state}'" for state in OPEN)
-_LARGE = 512 * 1024 * 1024
+_UNFINISHED = ".drain-backup.unfinished"
+_PRIVATE = b"PRIVATE KEY-----"
 
 
-def write(file: Path, places: Places, *, with_keys: bool, host: str, now: float) -> Manifest:
+@dataclass(frozen=True)
+class Written:
+    """``lacking``: what should be in it and is not, in sentences; ``private``: there are private keys in it."""
+
+    manifest: Manifest
+    lacking: tuple[str, ...]
+    private: bool
+
+
+@archive.in_a_sentence()
+def write(
+    file: Path, places: Places, *, elsewhere: Collection[str], with_ledger: bool, with_keys: bool, host: str, now: float
+) -> Written:
     """Writes a backup to *file* (0600), which must not be there yet.
 
+    *elsewhere* says in sentences what else drain has, and that is in none of the places;
+    *with_ledger*: there should be one.
+
     Raises:
-        Unusable: there is something already.
+        Unusable: there is something already, or it is more than a backup can hold.
         Unavailable: something cannot be copied or written just now.
         ConfigError: the ledger or the queue is damaged.
     """
     if file.exists():
         raise archive.there_already(file)
     with _scratch(file) as scratch, archive.writing(file, scratch) as writer:
-        _database(writer, "ledger.db", places.ledger, scratch)
-        _queue(writer, places.relay, scratch)
-        _database(writer, "logbook.db", places.logbook, scratch)
-        for label, path in places.files.items():
-            _file(writer, f"files/{label}", path)
+        lacking = []
+        if not _database(writer, "ledger.db", places.ledger, scratch) and with_ledger:
+            lacking.append(f"There is no ledger at {places.ledger}; is that where drain keeps it (STATE_DIR)?")
+        lacking += _queue(writer, places.relay, scratch)
+        private = _files(writer, places, with_keys=with_keys)
         if with_keys:
             for label, path in places.keys.items():
-                _file(writer, f"keys/{label}", path)
+                if _content(writer, path, f"keys/{label}") is not None:
+                    private = True
+                elif path != places.relay_key or (places.relay / "queue.db").exists():
+                    lacking.append(f"The private key {path} cannot be had.")
         else:
-            writer.missing += [
-                f"{path} ({label}): private keys only with --with-keys." for label, path in places.keys.items()
-            ]
+            writer.missing += [f"{path}: private keys only with --with-keys." for path in places.keys.values()]
+        writer.missing += elsewhere
         _maddy(writer, places, scratch)
-        return writer.finish(
+        manifest = writer.finish(
             drain=drain.__version__,
             made_at=now,
             host=host,
             key_ids=tuple(_key_ids(places)),
             relay_key=id_of_relay_key(places.relay_key),
         )
+    return Written(manifest, tuple(lacking), private)
 
 
 def id_of_relay_key(path: Path) -> str:
@@ -74,13 +96,25 @@ def id_of_relay_key(path: Path) -> str:
 
 @contextlib.contextmanager
 def _scratch(file: Path) -> Iterator[Path]:
-    """A folder beside *file* for what is not finished."""
+    """A folder beside *file* for what is not finished; what was left in it by a backup that was killed is deleted."""
+    beside = file.absolute().parent
+    descriptor = os.open(beside, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.absolute().parent)
-    except OSError as error:
-        raise Unavailable(f"{file} cannot be written: {error}.", "May drain write there?") from error
-    with folder as path:
-        yield Path(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"Another backup is being written to {beside}.", "Wait for its end.") from None
+        except OSError:  # no flock here (Android's shared storage)
+            pass
+        folder = beside / _UNFINISHED
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def _database(writer: Writer, name: str, path: Path, scratch: Path) -> bool:
@@ -95,11 +129,12 @@ def _database(writer: Writer, name: str, path: Path, scratch: Path) -> bool:
     return True
 
 
-def _queue(writer: Writer, folder: Path, scratch: Path) -> None:
+def _queue(writer: Writer, folder: Path, scratch: Path) -> list[str]:
+    """In sentences, which mails that wait have no text any more."""
     live, copy = folder / "queue.db", scratch / "queue.db"
     if not live.exists():
         writer.missing.append(f"{live}: it is not there.")
-        return
+        return []
     snapshot.take(live, copy)
     with contextlib.closing(sqlite3.connect(snapshot.address(copy), uri=True)) as database:
         names = [name for (name,) in database.execute(f"SELECT DISTINCT mail FROM entry WHERE state IN ({_OPEN})")]
@@ -110,9 +145,11 @@ def _queue(writer: Writer, folder: Path, scratch: Path) -> None:
         except FileNotFoundError:
             gone.append(name)
     lost = _as_now(copy, live, gone) if gone else ()
-    writer.missing += [f"{folder / 'mails' / name}: the mail waits, and its text is gone." for name in lost]
     writer.add("queue.db", copy)
     copy.unlink()
+    words = [f"{folder / 'mails' / name}: the mail waits, and its text is gone." for name in lost]
+    writer.missing += words
+    return words
 
 
 def _as_now(copy: Path, live: Path, mails: Collection[str]) -> list[str]:
@@ -133,17 +170,43 @@ def _as_now(copy: Path, live: Path, mails: Collection[str]) -> list[str]:
         raise Unavailable(f"{live} cannot be read just now: {error}.", "Try again.") from error
 
 
-def _file(writer: Writer, name: str, path: Path) -> None:
+def _files(writer: Writer, places: Places, *, with_keys: bool) -> bool:
+    """Adds the files that are no private keys; whether private keys came with them."""
+    keys = {content for path in places.keys.values() if (content := _read(path))}
+    private = False
+    for label, path in places.files.items():
+        there = _content(writer, path)
+        if there is None:
+            continue
+        if there in keys or (_PRIVATE in there and not with_keys):
+            writer.missing.append(f"{path} ({label}): it holds a private key.")
+        else:
+            writer.put(f"files/{label}", there)
+            private = private or _PRIVATE in there
+    return private
+
+
+def _read(path: Path) -> bytes:
+    """What is in a file; nothing if it cannot be had."""
+    with contextlib.suppress(OSError), archive.regular(path) as file:
+        return file.read()
+    return b""
+
+
+def _content(writer: Writer, path: Path, name: str = "") -> bytes | None:
+    """What is in a file, which is added under that name if there is one; None if it cannot be had, which is noted."""
     try:
-        writer.add(name, path)
+        with archive.regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
         writer.missing.append(f"{path}: it is not there.")
-    except PermissionError as error:
-        writer.missing.append(f"{path}: it cannot be read: {error.strerror}.")
     except OSError as error:
-        if path.is_file():
-            raise
-        writer.missing.append(f"{path}: {error}.")
+        writer.missing.append(f"{path}: it cannot be read: {error}.")
+    else:
+        if name:
+            writer.put(name, content)
+        return content
+    return None
 
 
 def _maddy(writer: Writer, places: Places, scratch: Path) -> None:
@@ -153,14 +216,11 @@ def _maddy(writer: Writer, places: Places, scratch: Path) -> None:
             writer.missing.append(f"Maddy's {name}: it was not found.")
             continue
         try:
-            size = path.stat().st_size
             _database(writer, f"maddy/{name}", path, scratch)
         except (ConfigError, Unavailable) as error:
             writer.missing.append(f"Maddy's {name}: {error}")
             continue
-        if size > _LARGE:
-            writer.missing.append(f"{path} is in it, and has {size // 2**20} MiB: mind the room that backups take.")
-        if (path.parent / "messages").is_dir():
+        if name == MADDY[0] and (path.parent / "messages").is_dir():
             words = "the texts of its mails, which imapsql.db only lists. Copy that folder too."
             writer.missing.append(f"{path.parent / 'messages'}: {words}")
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
+from drain.errors import Unavailable
+
 _FEW = 10
 
 
@@ -21,12 +23,21 @@ def ask(
     if not sys.stdin.isatty():
         print(f"drain: {nothing}: there is nobody to ask. --yes says that it should be.", file=sys.stderr)
         return os.EX_USAGE
-    show(sys.stdout)
-    print(f"{question} [y/N] ", end="", flush=True)
+    try:
+        show(sys.stdout)
+        print(f"{question} [y/N] ", end="", flush=True)
+    except BrokenPipeError:
+        output_to_nobody()
+        raise Unavailable(f"{nothing}: nobody reads the question.") from None
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return None
     print(f"{nothing}.")
     return os.EX_OK
+
+
+def output_to_nobody() -> None:
+    """After a `BrokenPipeError`: standard output has no reader any more, and Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ask_to_delete(arguments: argparse.Namespace, show: Callable[[TextIO], None], number: int) -> int | None:

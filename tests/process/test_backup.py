@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from drain.backup.archive import Archive
+from drain.demo.s3 import Fault
 from drain.ledger import Ledger
 from drain.mail import Mail
 from drain.relay.queue import Message, Parcel, Queue, State, new_id
@@ -21,12 +22,12 @@ NOW = 1_800_000_000.0
 MAILS = 40
 
 
-def start(house: House, *words: str) -> "subprocess.Popen[bytes]":
+def start(house: House, *words: str, stdout: int = subprocess.DEVNULL, **more: str) -> "subprocess.Popen[bytes]":
     key = str(house.state_dir.parent / "relay.key")
     return subprocess.Popen(
         [sys.executable, "-m", "drain", *words],
-        env={**os.environ, **house.environ(RELAY_KEY_FILE=key)},
-        stdout=subprocess.DEVNULL,
+        env={**os.environ, **house.environ(RELAY_KEY_FILE=key), **more},
+        stdout=stdout,
         stderr=subprocess.DEVNULL,
     )
 
@@ -77,6 +78,26 @@ def test_a_backup_that_is_killed_leaves_no_half_file_under_its_name(house: House
                 assert len(archive.items) > MAILS
     assert killed > 0
     assert drain(house, "backup", str(tmp_path / "last.tar")) == 0
+    assert list(tmp_path.glob(".drain-backup*")) == [], "what those that were killed left is still there"
+
+
+def test_a_restore_does_its_work_though_nobody_reads_what_it_says(house: House, tmp_path: Path) -> None:
+    fill(house)
+    file = tmp_path / "backup.tar"
+    assert drain(house, "backup", str(file)) == 0
+    shutil.rmtree(house.state_dir)
+    for away in (True, False):
+        house.s3.fault = lambda operation, key, away=away: Fault(status=503) if away else None
+        reader, writer = os.pipe()
+        os.close(reader)
+        with start(house, "restore", "--yes", str(file), PYTHONUNBUFFERED="1", stdout=writer) as process:
+            os.close(writer)
+            code = process.wait(60)
+        # Cut short it is not 0, whoever reads.
+        assert code == (75 if away else 0)
+        assert (house.state_dir / "ledger.db").exists() is not away
+    with contextlib.closing(Queue(house.state_dir / "relay", house.state_dir.parent / "relay.key")) as queue:
+        assert len(queue.entries(State.HELD)) == MAILS
 
 
 def test_a_restore_that_is_killed_again_and_again_is_finished_by_the_last(house: House, tmp_path: Path) -> None:

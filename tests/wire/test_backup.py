@@ -1,6 +1,7 @@
 """`drain backup` and `drain restore` as a person calls them, around a drain and a relay that go on."""
 
 import contextlib
+import datetime
 import io
 import json
 import os
@@ -67,6 +68,11 @@ def identity(number: int, to: str = ALICE) -> str:
 def filed(house: House) -> list[int]:
     """Which mails came, by number."""
     return sorted(int(one.content.rpartition(b" ")[2]) for one in house.smtp.filed)
+
+
+def begin(house: House) -> None:
+    """A ledger, as after the first mail."""
+    Ledger(house.state_dir / "ledger.db").close()
 
 
 def lose(house: House) -> None:
@@ -158,7 +164,7 @@ def test_a_backup_holds_what_drain_knows_and_no_private_key(
         "files/relay-users",
         "files/stamp.key",
     }
-    assert names(file) - {"logbook.db"} == there
+    assert names(file) == there
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "It holds passwords" in output
     assert "holds no private key" in output
@@ -171,7 +177,7 @@ def test_a_backup_holds_what_drain_knows_and_no_private_key(
     assert secret not in file.read_bytes()
     assert (tmp_path / "config" / "relay.key").read_bytes().strip() not in file.read_bytes()
     assert drain("backup", "--with-keys", str(tmp_path / "keys.tar"), **named)[0] == 0
-    assert names(tmp_path / "keys.tar") >= there | {"keys/PRIVATE_KEY_FILE.1", "keys/relay.key"}
+    assert names(tmp_path / "keys.tar") >= there | {f"keys/{key.name}", "keys/relay.key"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -183,16 +189,24 @@ def test_a_backup_takes_no_file_s_place(drain: Drain, file: Path) -> None:
     assert file.read_text() == "mine"
 
 
-def test_a_backup_before_there_is_anything_says_what_is_missing(drain: Drain, file: Path, house: House) -> None:
-    code, output, _ = drain("backup", str(file))
-    assert code == 0
+def test_a_backup_without_a_ledger_is_written_and_is_66(drain: Drain, file: Path, house: House) -> None:
+    code, output, errors = drain("backup", str(file))
+    assert code == 66
     assert f"Not in it: {house.state_dir / 'ledger.db'}: it is not there." in output
+    assert f"There is no ledger at {house.state_dir / 'ledger.db'}" in errors
+    with contextlib.closing(archive.Archive(file)) as opened:
+        assert "files/MAIL_ALIASES_FILE" in opened.items
+
+
+def test_where_drain_only_relays_there_need_be_no_ledger(drain: Drain, file: Path) -> None:
+    code, _, errors = drain("backup", str(file), R2_BUCKET="")
+    assert (code, errors) == (0, "")
 
 
 def test_a_backup_where_nobody_may_write_is_75(drain: Drain, tmp_path: Path) -> None:
     code, _, errors = drain("backup", str(tmp_path / "nowhere" / "b.tar"))
     assert code == 75
-    assert "cannot be written" in errors
+    assert "cannot be read or written" in errors
 
 
 def test_mail_that_is_sent_while_the_backup_is_made_is_not_in_it_as_waiting(
@@ -201,6 +215,7 @@ def test_mail_that_is_sent_while_the_backup_is_made_is_not_in_it_as_waiting(
     """Between the copy of the queue and that of its bodies."""
     from drain.backup import snapshot
 
+    begin(house)
     with queue(house) as opened:
         first, second = submit(opened), submit(opened)
         take = snapshot.take
@@ -230,6 +245,7 @@ def test_mail_that_is_taken_while_the_backup_is_made_is_in_it_with_its_text(
 ) -> None:
     from drain.backup import snapshot
 
+    begin(house)
     with queue(house) as opened:
         taken = [submit(opened)]
         take = snapshot.take
@@ -268,12 +284,13 @@ def test_maddy_s_databases_are_taken_where_they_are_and_never_written_over(
         with tarfile.open(file) as tar:  # what is delivered in between must be in the mailbox, not in the ledger alone
             order = tar.getnames()
         assert order.index("ledger.db") < order.index("maddy/imapsql.db")
-        assert f"{maddy / 'messages'}: the texts of its mails" in output
+        assert output.count(f"{maddy / 'messages'}: the texts of its mails") == 1
         live.execute("UPDATE mboxes SET name = 'now'")
         live.commit()
         code, output, errors = drain("restore", "--yes", str(file), MADDY_CONFIG=str(tmp_path / "maddy.conf"))
         assert (code, errors) == (0, "")
         assert "Maddy's own was not touched" in output
+        assert "If you do, what was delivered since" in output
         assert live.execute("SELECT name FROM mboxes").fetchone() == ("now",)
     with contextlib.closing(sqlite3.connect(maddy / "imapsql.db.restored")) as beside:
         assert beside.execute("SELECT name FROM mboxes").fetchone() == ("then",)
@@ -292,6 +309,10 @@ def test_what_was_delivered_after_the_backup_does_not_come_again(house: House, d
     code, output, _ = drain("restore", "--yes", str(file))
     assert code == 0
     assert "1 are from the backup, and 1 were found in processed/ only" in output
+    assert "If the mailboxes were lost too: what was delivered since" in output
+    today = datetime.datetime.now().astimezone().date()
+    assert f"`drain replay --day {today}`" in output
+    assert "mailboxes" not in drain("restore", "--yes", str(file))[1]
     for number in (1, 2):  # and the same mails once more, as a retry of Cloudflare's has them
         house.put(str(number), mail(number))
     finish(house, drain)
@@ -474,10 +495,11 @@ def test_with_r2_away_nothing_is_changed(house: House, drain: Drain, file: Path,
     code, _, errors = drain("restore", "--yes", str(file))
     assert code == 75
     assert "drain: " in errors
-    locks = {house.state_dir / "drain.lock", house.state_dir / "relay" / "relay.lock"}
+    # The secret is put back before, where there is none.
+    others = {house.state_dir / name for name in ("drain.lock", "relay/relay.lock", "stamp.key")}
     after = {path: path.read_bytes() for path in house.state_dir.rglob("*") if path.is_file()}
-    unchanged = {path: content for path, content in after.items() if path not in locks}
-    assert unchanged == {path: content for path, content in before.items() if path not in locks}
+    unchanged = {path: content for path, content in after.items() if path not in others}
+    assert unchanged == {path: content for path, content in before.items() if path not in others}
 
 
 def test_a_damaged_ledger_is_replaced_and_drain_goes_on(house: House, drain: Drain, file: Path) -> None:
@@ -494,7 +516,149 @@ def test_a_damaged_ledger_is_replaced_and_drain_goes_on(house: House, drain: Dra
     assert filed(house) == [1, 2]
 
 
+def damage_an_index(house: House) -> None:
+    """So that the ledger is damaged, and its mails can still be read."""
+    path = house.state_dir / "ledger.db"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name='event_of'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    content = bytearray(path.read_bytes())
+    content[(root - 1) * size : root * size] = b"\xff" * size
+    path.write_bytes(content)
+
+
+def cut_off_before_the_move(house: House, drain: Drain) -> None:
+    house.s3.fault = lambda operation, key: Fault(status=503) if operation == "CopyObject" else None
+    drain("once")
+    house.s3.fault = None
+
+
+def test_what_a_damaged_ledger_still_knows_is_not_forgotten(house: House, drain: Drain, file: Path) -> None:
+    house.put("0", mail(0))
+    drain("once")
+    drain("backup", str(file))
+    house.put("1", mail(1))
+    cut_off_before_the_move(house, drain)
+    damage_an_index(house)
+    code, output, _ = drain("restore", "--yes", str(file))
+    assert code == 0
+    assert "was damaged: 2 mails could still be read of it" in output
+    assert state_of(house, identity(1)) is State.DELIVERED
+    finish(house, drain)
+    assert filed(house) == [0, 1]
+
+
+def test_a_backup_without_a_ledger_still_learns_from_what_was_processed(house: House, drain: Drain, file: Path) -> None:
+    drain("backup", str(file))
+    house.put("1", mail(1))
+    drain("once")
+    lose(house)
+    code, output, _ = drain("restore", "--yes", str(file))
+    assert code == 0
+    assert "1 were found in processed/ only" in output
+    house.put("1", mail(1))
+    finish(house, drain)
+    assert filed(house) == [1]
+
+
+def test_what_another_machine_releases_meanwhile_is_seen(house: House, drain: Drain, file: Path) -> None:
+    house.put("1", mail(1))
+    house.smtp.refuse = b"hello"
+    drain("once")
+    house.smtp.refuse = None
+    drain("backup", str(file))
+    lose(house)
+    lists: list[str] = []
+
+    def moves(operation: str, key: str) -> None:
+        if "List" in operation:
+            lists.append(key)
+            if len(lists) == 2:
+                (name,) = house.keys("quarantine/")
+                house.s3.objects[f"processed/{name.removeprefix('quarantine/')}"] = house.s3.objects.pop(name)
+
+    house.s3.fault = moves
+    drain("restore", "--yes", str(file))
+    house.s3.fault = None
+    assert len(lists) == 2
+    assert state_of(house, identity(1)) is State.SETTLED
+
+
+def test_what_is_not_found_in_quarantine_can_still_be_released(house: House, drain: Drain, file: Path) -> None:
+    """A prefix that is not the one of then makes all of it look gone."""
+    house.put("1", mail(1))
+    house.smtp.refuse = b"hello"
+    drain("once")
+    house.smtp.refuse = None
+    drain("backup", str(file))
+    lose(house)
+    assert drain("restore", "--yes", str(file), QUARANTINE_PREFIX="q/")[0] == 0
+    assert drain("restore", "--yes", str(file))[0] == 0
+    assert state_of(house, identity(1)) is State.QUARANTINED
+    assert drain("quarantine", "release", identity(1)[:12])[0] == 0
+    assert filed(house) == [1]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_was_delivered_and_not_moved_then_is_not_missed(
+    house: House, drain: Drain, file: Path, *, there: bool
+) -> None:
+    house.put("1", mail(1))
+    cut_off_before_the_move(house, drain)
+    assert state_of(house, identity(1)) is State.DELIVERED
+    drain("backup", str(file))
+    lose(house)
+    if not there:  # moved since, and removed by a lifecycle rule
+        del house.s3.objects["pending/1"]
+    assert drain("restore", "--yes", str(file))[0] == 0
+    code, _, errors = drain("once")
+    assert code == 0
+    assert "missing" not in errors
+    assert "gone" not in errors
+    assert filed(house) == [1]
+    assert len(house.keys("processed/")) == there
+    assert house.keys("pending/") == []
+
+
 # -- the relay, back again --
+
+
+def bodies_of(house: House) -> dict[str, bytes]:
+    with queue(house) as opened:
+        assert opened.recover(NOW) == []
+        return {entry.mail.id: opened.body(entry) for entry in opened.entries(Sending.HELD, Sending.WAITING)}
+
+
+@pytest.mark.parametrize("keys", [True, False])
+def test_mail_of_another_key_is_put_under_the_one_of_now(
+    house: House, drain: Drain, file: Path, tmp_path: Path, *, keys: bool
+) -> None:
+    begin(house)
+    key = tmp_path / "config" / "relay.key"
+    with queue(house) as opened:
+        then = submit(opened, b"From: a@x.test\r\n\r\nthen\r\n")
+    drain("backup", *["--with-keys"] * keys, str(file))
+    old = key.read_bytes()
+    lose(house)
+    key.unlink()
+    with queue(house) as opened:
+        now = submit(opened, b"From: a@x.test\r\n\r\nnow\r\n")
+    new = key.read_bytes()
+    code, output, _ = drain("restore", "--yes", str(file))
+    assert code == 0
+    if not keys:
+        assert "1 outgoing mails stay in the backup" in output
+        beside = key.with_name("relay.key.restored")
+        assert f"Put it at {beside}, beside the one of now, which stays" in output
+        assert set(bodies_of(house)) == {now}
+        beside.write_bytes(old)
+        output = drain("restore", "--yes", str(file))[1]
+    assert "1 outgoing mails are held" in output
+    assert key.read_bytes() == new
+    texts = {then: b"From: a@x.test\r\n\r\nthen\r\n", now: b"From: a@x.test\r\n\r\nnow\r\n"}
+    assert bodies_of(house) == texts
+    assert list(house.state_dir.rglob("*unfinished*")) == []
 
 
 def test_outgoing_mail_of_the_backup_waits_for_a_person_and_can_be_sent(house: House, drain: Drain, file: Path) -> None:
@@ -659,20 +823,196 @@ def test_what_is_no_backup_is_65_and_none_is_66(drain: Drain, tmp_path: Path) ->
     assert drain("restore", "--yes", str(tmp_path / "none"))[0] == 66
 
 
-def test_old_alerts_are_not_told_again(house: House, drain: Drain, file: Path) -> None:
-    from drain.logbook import Logbook
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\nT0PS\n"
+PEM += "-----END PRIVATE KEY-----\n"
 
-    with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as logbook, logbook.database.writing() as db:
-        db.execute(
-            "INSERT INTO outbox (outlet, kind, subject, alert, at, next_try_at) VALUES ('x', 'y', '', '{}', 1, 1)"
-        )
-        db.execute("INSERT INTO note VALUES ('a', 'b')")
+
+@pytest.mark.parametrize(
+    "settings_of",
+    [
+        ("RELAY_TLS_CERT_FILE", "RELAY_TLS_KEY_FILE"),
+        ("RELAY_TLS_CERT_FILE",),
+        ("INJECT_TLS_CA_FILE",),
+        ("SMARTHOST_TLS_CA_FILE",),
+    ],
+)
+def test_no_private_key_is_in_it_by_whatever_name(
+    house: House, drain: Drain, file: Path, tmp_path: Path, settings_of: tuple[str, ...]
+) -> None:
+    begin(house)
+    pem = tmp_path / "combined.pem"
+    pem.write_text(PEM)
+    named = dict.fromkeys(settings_of, str(pem))
+    code, output, _ = drain("backup", str(file), **named)
+    assert code == 0
+    assert b"T0PS" not in file.read_bytes()
+    assert f"Not in it: {pem} ({settings_of[0]}): it holds a private key." in output
+    assert "It holds passwords" in output
+    with_keys = tmp_path / "keys.tar"
+    assert "It holds private keys" in drain("backup", "--with-keys", str(with_keys), **named)[1]
+    assert with_keys.read_bytes().count(b"T0PS") == 1
+    pem.unlink()
+    assert drain("restore", "--yes", str(with_keys), **named)[0] == 0
+    assert pem.read_text() == PEM
+
+
+def test_a_key_that_is_no_pem_is_not_taken_for_a_certificate(
+    house: House, drain: Drain, file: Path, tmp_path: Path
+) -> None:
+    begin(house)
+    (tmp_path / "key.der").write_bytes(b"\x30\x00T0PS")
+    (tmp_path / "copy").write_bytes(b"\x30\x00T0PS")
+    named = {"PRIVATE_KEY_FILE": str(tmp_path / "key.der"), "INJECT_TLS_CA_FILE": str(tmp_path / "copy")}
+    drain("backup", str(file), **named)
+    assert b"T0PS" not in file.read_bytes()
+
+
+def test_a_backup_that_lacks_a_key_is_66_and_says_no_word_of_keys_that_it_has_not(
+    house: House, drain: Drain, file: Path, tmp_path: Path
+) -> None:
+    begin(house)
+    gone = tmp_path / "gone.pem"
+    code, output, errors = drain("backup", "--with-keys", str(file), PRIVATE_KEY_FILE=str(gone))
+    assert code == 66
+    assert f"The private key {gone} cannot be had." in errors
+    assert "relay.key" not in errors  # no relay, no key of it
+    assert "It holds passwords" in output
+    assert names(file) >= {"ledger.db"}
+
+
+def test_a_backup_of_a_mail_without_its_text_is_66(house: House, drain: Drain, file: Path) -> None:
+    begin(house)
+    with queue(house) as opened:
+        waiting = submit(opened)
+    (house.state_dir / "relay" / "mails" / waiting).unlink()
+    code, _, errors = drain("backup", str(file))
+    assert code == 66
+    assert f"{waiting}: the mail waits, and its text is gone." in errors
+    assert "queue.db" in names(file)
+
+
+def test_settings_that_are_in_no_file_are_named(house: House, drain: Drain, file: Path, tmp_path: Path) -> None:
+    begin(house)
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "INJECT_PASS").write_text(house.smtp.password)
+    env = tmp_path / "drain.env"
+    env.write_text(f"R2_BUCKET={house.s3.bucket}\n")
+    env.chmod(0o600)
+    more = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"), "DRAIN_ENV_FILE": str(env), "INJECT_PASS": ""}
+    code, output, _ = drain("backup", str(file), **more)
+    assert code == 0
+    (line,) = [line for line in output.splitlines() if "from the environment" in line]
+    assert "R2_SECRET_ACCESS_KEY" in line
+    assert "R2_BUCKET" not in line
+    assert "Not in it: secrets in $CREDENTIALS_DIRECTORY: INJECT_PASS." in output
+    assert house.s3.secret_access_key not in output
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_keys_go_back_by_the_names_of_their_files(
+    house: House, drain: Drain, file: Path, tmp_path: Path, *, swapped: bool
+) -> None:
+    begin(house)
+    paths = [tmp_path / "a" / "k.pem", tmp_path / "b" / "k.pem", tmp_path / "old.pem", tmp_path / "new.pem"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"key {path}")
+        path.chmod(0o600)
+    drain("backup", "--with-keys", str(file), PRIVATE_KEY_FILE=":".join(map(str, paths)))
+    for path in paths:
+        path.unlink()
+    order = paths[::-1] if swapped else paths
+    assert drain("restore", "--yes", str(file), PRIVATE_KEY_FILE=":".join(map(str, order)))[0] == 0
+    assert [path.read_text() for path in paths] == [f"key {path}" for path in paths]
+
+
+def test_a_key_that_no_setting_names_is_spoken_of(house: House, drain: Drain, file: Path, tmp_path: Path) -> None:
+    begin(house)
+    (key,) = key_files(tmp_path, KEY)
+    drain("backup", "--with-keys", str(file), PRIVATE_KEY_FILE=str(key))
+    assert f"keys/{key.name} stays in the backup" in drain("restore", "--yes", str(file))[1]
+
+
+def test_a_second_restore_leaves_what_the_first_laid_beside(house: House, drain: Drain, tmp_path: Path) -> None:
+    begin(house)
+    key = tmp_path / "k.pem"
+    for name in "AB":
+        key.write_text(name)
+        key.chmod(0o600)
+        drain("backup", "--with-keys", str(tmp_path / f"{name}.tar"), PRIVATE_KEY_FILE=str(key))
+    key.write_text("C")
+    for name in "ABAB":
+        assert drain("restore", "--yes", str(tmp_path / f"{name}.tar"), PRIVATE_KEY_FILE=str(key))[0] == 0
+    there = {path.name: path.read_text() for path in tmp_path.glob("k.pem*")}
+    assert there == {"k.pem": "C", "k.pem.restored": "A", "k.pem.restored.2": "B"}
+
+
+def test_keys_of_the_backup_open_what_is_sealed_in_the_same_run(
+    house: House, drain: Drain, file: Path, tmp_path: Path
+) -> None:
+    begin(house)
+    (key,) = key_files(tmp_path, KEY)
+    drain("backup", "--with-keys", str(file), PRIVATE_KEY_FILE=str(key))
+    house.s3.objects["processed/theirs"] = StoredObject(seal(), {}, last_modified=LONG_AGO)
+    key.unlink()
+    lose(house)
+    output = drain("restore", "--yes", str(file), PRIVATE_KEY_FILE=str(key))[1]
+    assert "could not be opened" not in output
+    assert "1 were found in processed/ only" in output
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_what_is_in_the_way_of_a_restore_is_75_and_no_traceback(
+    house: House, drain: Drain, file: Path, tmp_path: Path, what: str
+) -> None:
+    begin(house)
+    drain("backup", str(file))
+    place = house.state_dir / "restore.unfinished"
+    place.touch() if what == "file" else place.symlink_to(tmp_path)
+    code, _, errors = drain("restore", "--yes", str(file))
+    assert code == 75
+    assert "A file cannot be read or written" in errors
+    assert file.exists()
+
+
+def test_two_backups_at_once_do_not_meet(
+    house: House, drain: Drain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from drain.backup import snapshot
+
+    begin(house)
+    take = snapshot.take
+    codes: list[int] = []
+
+    def meanwhile(source: Path, target: Path) -> None:
+        if not codes:
+            codes.append(0)
+            codes[0] = drain("backup", str(tmp_path / "second.tar"))[0]
+        take(source, target)
+
+    monkeypatch.setattr(snapshot, "take", meanwhile)
+    assert drain("backup", str(tmp_path / "first.tar"))[0] == 0
+    assert codes == [75]
+    assert drain("backup", str(tmp_path / "second.tar"))[0] == 0
+
+
+def test_what_was_done_is_said_though_the_rest_failed(
+    house: House, drain: Drain, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(house)
+    with queue(house) as opened:
+        submit(opened)
     drain("backup", str(file))
     lose(house)
-    assert drain("restore", "--yes", str(file))[0] == 0
-    with contextlib.closing(Logbook(house.state_dir / "logbook.db")) as logbook, logbook.database.reading() as db:
-        assert db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
-        assert logbook.note("a") == "b"
+
+    def full(*words: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("drain.backup.queues.merge", full)
+    code, output, errors = drain("restore", "--yes", str(file))
+    assert code == 75
+    assert "ledger.db: it knows 0 mails" in output
+    assert "No space left" in errors
 
 
 # -- killed in between --
