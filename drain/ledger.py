@@ -16,7 +16,7 @@ from drain.database import Database
 from drain.history import History, message_id_of
 from drain.mail import Mail
 from drain.notes import Notes
-from drain.state import Row, State, Troubles
+from drain.state import REBUILT, Row, State, Troubles
 from drain.tables import LEDGER
 from drain.verdicts import Verdicts
 
@@ -282,8 +282,8 @@ class Ledger:
         with self._db.writing() as db:
             done = db.execute(
                 "INSERT INTO mail (identity, state, recipient, sender, size, reason, first_seen_at, updated_at)"
-                " VALUES (?, 'settled', ?, '', ?, 'rebuilt', ?, ?) ON CONFLICT DO NOTHING",
-                (identity, recipient, size, delivered_at, now),
+                " VALUES (?, 'settled', ?, '', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (identity, recipient, size, REBUILT, delivered_at, now),
             )
             return done.rowcount == 1
 

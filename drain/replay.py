@@ -15,12 +15,10 @@ from drain.errors import DrainError, NoInput, NotMail, Unusable
 from drain.ledger import Ledger
 from drain.mail import Mail
 from drain.opener import OBJECT_LIMIT, Opener
-from drain.state import Row, State
+from drain.state import REBUILT, Row, State
 
 # Of a mail, at the beginning of the name that drain gave its object.
 _SHORTEST_ID = 4
-# What `Ledger.adopt` says of a mail that was only ever seen under ``processed/``.
-_REBUILT = "rebuilt"
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class Replay:
         if mail.identity != entry.identity:
             raise Unusable(f"{entry.listed.key} is not what was delivered under that name: somebody else wrote it.")
         row = self.ledger.find(mail.identity)
-        if not entry.named and (row is None or row.reason == _REBUILT):
+        if not entry.named and (row is None or row.reason == REBUILT):
             # Nobody here has seen it delivered: who can write to the bucket may have laid it there.
             try:
                 self.opener.open(fetched.body, fetched.metadata)

@@ -18,6 +18,10 @@ class State(StrEnum):
     DISCARDED = "discarded"
 
 
+# The reason of a mail that was only ever seen under ``processed/``.
+REBUILT = "rebuilt"
+
+
 @dataclass(frozen=True)
 class Troubles:
     """What the ledger has that a person should know of.
@@ -52,3 +56,8 @@ class Row:
     updated_at: float
     missing_at: float | None
     released: int
+
+    @property
+    def from_whom(self) -> str:
+        """The sender as it is shown: ``<>`` for a bounce, ``?`` where that is not known."""
+        return self.sender or ("?" if self.reason == REBUILT else "<>")

@@ -253,6 +253,9 @@ def test_a_mail_from_before_there_were_events_says_so(ledger: Ledger) -> None:
     steps = traced(ledger, "a" * 64).steps
     assert [(step.what, step.seconds) for step in steps] == [("first seen", None), ("settled", 9.0)]
     assert "not known" in steps[-1].words
+    row = ledger.find("a" * 64)
+    assert row is not None
+    assert row.from_whom == "?", "not a bounce"
 
 
 def test_a_trace_says_where_the_object_is_and_what_comes_next_in_every_state(ledger: Ledger) -> None:

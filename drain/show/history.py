@@ -104,7 +104,7 @@ def rows(records: Sequence[Record], stream: TextIO) -> None:
         (
             minute(record.row.first_seen_at),
             record.row.identity[:_SHORT],
-            record.row.sender or "<>",
+            record.row.from_whom,
             record.row.recipient,
             str(record.row.size),
             record.row.state.value,

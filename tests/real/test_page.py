@@ -18,7 +18,7 @@ from drain.status import Backlog, Ends, Status
 from tests.test_page import EMPTY, HOSTILE, days, rich
 
 PHONE, DESK = (360, 800), (1280, 900)
-_BINARY = shutil.which("chromium")
+_BINARY = shutil.which("chromium") or shutil.which("google-chrome")
 _LIMIT_SECONDS = 60.0
 
 pytestmark = pytest.mark.skipif(_BINARY is None, reason="no chromium on PATH")
