@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def wait_for(path: Path) -> None:
 def hook(tmp_path: Path) -> str:
     script = tmp_path / "hook.py"
     script.write_text(HOOK)
-    return f"{sys.executable} {script} {tmp_path / 'told'}"
+    return shlex.join([sys.executable, str(script), str(tmp_path / "told")])
 
 
 def test_a_hook_is_told_once_by_its_environment_and_on_standard_input(house: House, tmp_path: Path, hook: str) -> None:
@@ -69,7 +70,7 @@ def test_a_hook_is_told_once_by_its_environment_and_on_standard_input(house: Hou
 def test_while_a_hook_hangs_the_lock_is_free_and_mail_goes_on_and_sigterm_ends_it(house: House, tmp_path: Path) -> None:
     broken(house)
     began = tmp_path / "began"
-    hanging = command(house, "once", MAIL_ALERT_CMD=f"touch {began}; sleep 1000")
+    hanging = command(house, "once", MAIL_ALERT_CMD=f"touch {shlex.quote(str(began))}; sleep 1000")
     try:
         wait_for(began)
         house.smtp.answer = lambda verb, argument: None
@@ -93,7 +94,7 @@ def test_while_a_hook_hangs_the_lock_is_free_and_mail_goes_on_and_sigterm_ends_i
 def test_a_daemon_goes_on_beside_a_hook_that_hangs_and_ends_in_time(house: House, tmp_path: Path) -> None:
     broken(house)
     began = tmp_path / "began"
-    daemon = command(house, "run", MAIL_ALERT_CMD=f"touch {began}; sleep 1000", POLL_INTERVAL="1")
+    daemon = command(house, "run", MAIL_ALERT_CMD=f"touch {shlex.quote(str(began))}; sleep 1000", POLL_INTERVAL="1")
     try:
         wait_for(began)
         house.smtp.answer = lambda verb, argument: None
