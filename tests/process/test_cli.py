@@ -20,7 +20,13 @@ from tests.support import MAIL, House, on_verb
 def drain(house: House, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "drain", *arguments],
-        env={"PATH": os.environ["PATH"], "HOME": str(house.state_dir.parent), **house.environ(**settings)},
+        # A temporary folder of its own: what stands in for a logbook is remembered there.
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(house.state_dir.parent),
+            "TMPDIR": str(house.state_dir.parent),
+            **house.environ(**settings),
+        },
         capture_output=True,
         text=True,
         timeout=60,
