@@ -118,6 +118,13 @@ class Logbook:
             for at, seconds, listed, pending, oldest_at, outcomes, trouble, kind in rows
         ]
 
+    def last_good_at(self) -> float | None:
+        """When a pass last came to its end, or was last seen at work; None: not known."""
+        with self.database.reading() as db:
+            (at,) = db.execute("SELECT max(at) FROM pass WHERE trouble = ''").fetchone()
+        working_at = self.note("working_at")
+        return max(filter(None, (at, float(working_at or 0))), default=None)
+
     def prune(self, now: float) -> None:
         """Forgets what is long ago."""
         with self.database.writing() as db:

@@ -19,11 +19,11 @@ from drain.relay.waiting import waiting
 from drain.service import Service
 from drain.settings import Config
 from drain.state import Troubles
-from drain.status import Pending, Status, gather as gathering
 from drain.watch import QUIET_SECONDS, Watch
 
 if TYPE_CHECKING:
     from drain.alerts.ping import Ping
+    from drain.status import Pending, Status
 
 
 def service(config: Config, log: Log, environ: Mapping[str, str]) -> Service:
@@ -110,9 +110,11 @@ def _troubles(ledger_path: Path, now: float) -> Troubles | None:
         return None
 
 
-def status(config: Config, now: float, pending: Pending | None = None) -> Status:
+def status(config: Config, now: float, pending: "Pending | None" = None) -> "Status":
     """What is going on, read from the files; *pending* is what R2 said, where it was asked."""
-    return gathering.gather(
+    from drain.status.gather import gather  # noqa: PLC0415 (as above)
+
+    return gather(
         ledger=config.ledger_path,
         logbook=config.logbook_path,
         queue=config.relay_folder / "queue.db",
@@ -133,6 +135,6 @@ def _publish(config: Config, now: float) -> None:
 
     found = status(config, now)
     if config.metrics_file:
-        metrics.write(Path(config.metrics_file).expanduser(), metrics.text(found), metrics.MODE)
+        metrics.write(Path(config.metrics_file), metrics.text(found), metrics.MODE)
     if config.status_html:
-        metrics.write(Path(config.status_html).expanduser(), page.page(found))
+        metrics.write(Path(config.status_html), page.page(found))

@@ -117,7 +117,7 @@ class Watch:
         if isinstance(summary.error, LockHeld):  # another drain is at work, and notes it, if it is well
             if not quiet:
                 self._noted_at = now
-                self._look(lambda logbook: self.conditions.idle(now - (_last_good(logbook) or now)), now)
+                self._look(lambda logbook: self.conditions.idle(now - (logbook.last_good_at() or now)), now)
             return
         # What waits for the same as before is no news, and is not worth a write each minute.
         outcomes = {str(outcome): number for outcome, number in summary.outcomes.items() if number}
@@ -282,12 +282,6 @@ def _makeshift(path: Path) -> Path:
 def _stand_in(path: Path) -> Path:
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"drain-{os.getuid()}-{name}" / path.name
-
-
-def _last_good(logbook: Logbook) -> float | None:
-    """When a pass last came to its end, or was last seen at work; None: not known."""
-    good = [one.at for one in logbook.passes(0.0) if not one.trouble]
-    return max([*good[-1:], *map(float, filter(None, [logbook.note("working_at")]))], default=None)
 
 
 def _growth(logbook: Logbook, pending: int | None, now: float) -> int:

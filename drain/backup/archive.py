@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from drain.answer import json_object
 from drain.errors import NoInput, Unavailable, Unusable
+from drain.relay.bodies import private, sync_folder
 
 _MANIFEST = "manifest.json"
 _FORMAT = "drain-backup-1"
@@ -119,7 +120,7 @@ def writing(path: Path, scratch: Path) -> Iterator[Writer]:
     """
     unfinished = scratch / f"{os.getpid()}.tar"
     try:
-        with open(unfinished, "xb", opener=_private) as file:
+        with open(unfinished, "xb", opener=private) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar:
                 yield Writer(tar)
             file.flush()
@@ -188,7 +189,7 @@ class Archive:
         try:
             to.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             unfinished.unlink(missing_ok=True)
-            with open(unfinished, "xb", opener=_private) as file:
+            with open(unfinished, "xb", opener=private) as file:
                 if self._copy(name, file) != self.items[name].sha256:
                     raise Unusable(f"{self._path} was changed meanwhile.")
                 file.flush()
@@ -276,16 +277,6 @@ def there_already(path: Path) -> Unusable:
     return Unusable(f"{path} is there already, and is left as it is.", "Give a new name.")
 
 
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in it are on the disk, where the file system can say so."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # some on Android cannot; what they cannot, nobody can
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class _Hashed:
     """A file that is hashed as it is read."""
 
@@ -325,7 +316,3 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.size, member.mode = size, 0o600
     return member
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

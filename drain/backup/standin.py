@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drain.backup import snapshot
-from drain.backup.archive import sync_folder
 from drain.database import Database, Schema
 from drain.errors import Unavailable
+from drain.relay.bodies import sync_folder
 
 _BESIDE = ("-wal", "-shm")
 KEPT = ".before-restore"

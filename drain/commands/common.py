@@ -37,6 +37,14 @@ def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
         yield ledger
 
 
+@contextlib.contextmanager
+def reading_ledger(config: Config) -> Iterator[Ledger]:
+    """The ledger as it is, while a pass may go on; neither locked nor brought up to date, but made where there is none."""
+    path = config.ledger_path
+    with contextlib.closing(Ledger(path, writable=not path.exists())) as ledger:
+        yield ledger
+
+
 def tell(arguments: argparse.Namespace, told: Mapping[str, str], stream: TextIO) -> None:
     """One line of what became of one mail: ``id``, ``state``, perhaps ``words``; JSON with --json."""
     words = f": {told['words']}" if told.get("words") else ""

@@ -13,7 +13,7 @@ from functools import partial
 from drain import assembly, show
 from drain.commands.again import deliver
 from drain.commands.ask import ask_to_delete
-from drain.commands.common import begin, locked_ledger, tell
+from drain.commands.common import begin, locked_ledger, reading_ledger, tell
 from drain.errors import DrainError
 from drain.ledger import Ledger
 from drain.log import Log
@@ -133,11 +133,8 @@ def _quarantine(config: Config, ledger: Ledger) -> Quarantine:
 @contextmanager
 def _reading(config: Config) -> Iterator[Quarantine]:
     """For what changes nothing: no lock is needed."""
-    ledger = Ledger(config.ledger_path, writable=not config.ledger_path.exists())
-    try:
+    with reading_ledger(config) as ledger:
         yield _quarantine(config, ledger)
-    finally:
-        ledger.close()
 
 
 def _chosen(quarantine: Quarantine, arguments: argparse.Namespace) -> list[Entry]:

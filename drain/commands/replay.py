@@ -1,7 +1,6 @@
 """``drain replay``."""
 
 import argparse
-import contextlib
 import datetime
 import os
 import sys
@@ -12,7 +11,7 @@ from functools import partial
 from drain import assembly
 from drain.commands.again import deliver
 from drain.commands.ask import ask
-from drain.commands.common import begin, locked_ledger, tell
+from drain.commands.common import begin, locked_ledger, reading_ledger, tell
 from drain.errors import DrainError
 from drain.ledger import REPLAY_REFUSED, Ledger
 from drain.replay import Entry, Replay
@@ -33,8 +32,7 @@ def replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(f"drain: --day {clean(repr(arguments.day))} is no date; it is written 2026-11-21.", file=sys.stderr)
         return os.EX_USAGE
     config, log = begin(arguments, environ)
-    path = config.ledger_path
-    with contextlib.closing(Ledger(path, writable=not path.exists())) as ledger:
+    with reading_ledger(config) as ledger:
         chosen, worst = _chosen(arguments, _replay(config, ledger), day)
     if not chosen:
         return worst

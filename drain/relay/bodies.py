@@ -67,13 +67,13 @@ class Bodies:
             try:
                 if not spare:
                     _leave_room(self._folder, len(raw))
-                with open(unfinished, "xb", opener=_private) as file:
+                with open(unfinished, "xb", opener=private) as file:
                     file.write(_FORMAT + nonce)
                     file.write(self._aead.encrypt(nonce, raw, _FORMAT + name.encode()))
                     file.flush()
                     os.fsync(file.fileno())
                 unfinished.rename(path)
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
             except BaseException:
                 unfinished.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def _make_key(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
-        with open(unfinished, "xb", opener=_private) as file:
+        with open(unfinished, "xb", opener=private) as file:
             file.write(base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -166,7 +166,7 @@ def _make_key(path: Path) -> None:
             pass
         except OSError:  # no hard links here (Android's shared storage)
             unfinished.rename(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -188,11 +188,13 @@ def _state_of(path: Path) -> tuple[int, int, int]:
     return about.st_ino, about.st_mtime_ns, about.st_size
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: what it makes is 0600 from the first moment."""
     return os.open(path, flags, 0o600)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in it are on the disk; raises OSError if they are not."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

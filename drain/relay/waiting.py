@@ -1,10 +1,13 @@
 """How much outgoing mail waits, for who only wants to know that."""
 
 import contextlib
-import sqlite3
 from pathlib import Path
 
-_BUSY_TIMEOUT_SECONDS = 5
+from drain.database import Database
+from drain.errors import DrainError
+from drain.relay.tables import QUEUE
+
+_BUSY_TIMEOUT_SECONDS = 5.0
 
 
 def waiting(folder: Path) -> tuple[int, float | None] | None:
@@ -16,13 +19,12 @@ def waiting(folder: Path) -> tuple[int, float | None] | None:
     if not path.exists():
         return None
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_SECONDS)
-        ) as db:
+        opened = Database(path, QUEUE, writable=False, busy_timeout_seconds=_BUSY_TIMEOUT_SECONDS)
+        with contextlib.closing(opened) as database, database.reading() as db:
             number, oldest_at = db.execute(
                 "SELECT count(*), min(mail.received_at) FROM entry JOIN mail ON mail.id = entry.mail"
                 " WHERE entry.state IN ('waiting', 'sending')"
             ).fetchone()
-    except sqlite3.Error:
+    except DrainError:
         return None
     return int(number), oldest_at

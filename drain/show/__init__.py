@@ -128,7 +128,7 @@ def quarantine(entries: Sequence[Entry], stream: TextIO) -> None:
         cells = (
             entry.id,
             minute(entry.set_aside_at),
-            (row.sender or "<>") if row else "",
+            row.from_whom if row else "",
             row.recipient if row else "",
             "" if entry.score is None else f"{entry.score:.1f}",
             entry.why if row else "(not in the ledger)",
