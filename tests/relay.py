@@ -3,7 +3,7 @@
 import contextlib
 import smtplib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +101,6 @@ class RelayHouse:
         """Of all entries of users' mails."""
         with self.queue() as queue:
             return [entry.state for entry in queue.entries(*State) if not entry.mail.inbound]
-
-
-def until(true: Callable[[], object], seconds: float = 20.0) -> None:
-    """Waits until it is so."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it has not come to that"
-        time.sleep(0.02)
 
 
 def below_received(raw: bytes) -> bytes:

@@ -5,6 +5,7 @@ import io
 import json
 import random
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,22 @@ def environment(s3: Any, smtp: Any, state_dir: Path, **more: str) -> dict[str, s
         "ALERT_DAYS": "0",  # what lies in a test's bucket was written long ago
         **more,
     }
+
+
+def until(true: Callable[[], object], seconds: float = 20.0, words: Callable[[], str] = lambda: "") -> None:
+    """Waits until it is so."""
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit, f"it has not come to that in {seconds} s. {words()}"
+        time.sleep(0.02)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that nobody collects."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def free_port() -> int:

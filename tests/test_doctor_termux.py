@@ -8,6 +8,7 @@ import pytest
 
 from drain.doctor import program, termux
 from drain.doctor.finding import Finding, Level
+from tests.support import ended, until
 
 
 class Phone:
@@ -79,15 +80,7 @@ def test_a_package_that_hangs_without_its_app_is_a_warning_and_is_ended_with_all
     assert "did not answer within 0.3 s" in finding.words
     assert time.monotonic() - begun < 10
     pid = int((tmp_path / "pid").read_text())
-    assert not _runs(pid)
-
-
-def _runs(pid: int) -> bool:
-    """Whether it is there and no zombie that waits for its parent."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    until(lambda: ended(pid), 5)  # SIGKILL takes a moment
 
 
 def test_an_answer_that_is_none_is_a_warning(phone: Phone) -> None:

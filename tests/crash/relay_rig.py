@@ -24,9 +24,9 @@ from drain.relay.bodies import BodyLost
 from drain.relay.queue import OPEN, Entry, Queue, State
 from drain.relay.users import Users
 from tests.crash.relay_zygote import Order
-from tests.relay import PASSWORD, below_received, until as wait_until
+from tests.relay import PASSWORD, below_received
 from tests.smtp_fake import DROP, FakeSmtp
-from tests.support import DOMAIN
+from tests.support import DOMAIN, until as wait_until
 
 # What the smarthost makes of a recipient is in its local part.
 FINE, REFUSED, LATER, NEVER = "fine", "refused", "later", "never"

@@ -19,9 +19,9 @@ from drain.backup.archive import Archive
 from drain.mail import on_the_wire
 from drain.relay.queue import State
 from drain.relay.users import Users
-from tests.relay import PASSWORD, until
+from tests.relay import PASSWORD
 from tests.smtp_fake import FakeSmtp
-from tests.support import House, free_port
+from tests.support import House, free_port, until
 
 BACKUPS = 8
 _OPEN = ("waiting", "sending", "held")

@@ -1,5 +1,6 @@
 """Hooks as processes: MAIL_ALERT_CMD with every fault, and the examples that come with drain."""
 
+import contextlib
 import ctypes
 import dataclasses
 import os
@@ -18,6 +19,7 @@ import pytest
 from drain.alerts import hook as hook_module
 from drain.alerts.alert import Alert, AlertState, Kind, NotSent
 from drain.alerts.hook import Hook
+from tests.support import ended, until
 
 ROOT = Path(__file__).parents[2]
 TERMUX, SYSTEMD = ROOT / "termux" / "alert.sh", ROOT / "systemd" / "alert.sh"
@@ -57,12 +59,10 @@ class Folder:
         return (self.path / name).read_text()
 
     def dead(self, name: str) -> bool:
-        """Whether the process whose id is in that file is gone, or a zombie that nobody collects."""
-        try:
-            state = Path(f"/proc/{int(self.left(name))}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            return True
-        return state == "Z"
+        """Whether the process whose id is in that file has ended; SIGKILL takes a moment."""
+        with contextlib.suppress(AssertionError):
+            until(lambda: ended(int(self.left(name))), 5)
+        return ended(int(self.left(name)))
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from drain import cli
 from drain.relay.queue import State
 from drain.relay.users import Users
-from tests.relay import ALICE, MAIL, PASSWORD, RelayHouse, below_received, until
+from tests.relay import ALICE, MAIL, PASSWORD, RelayHouse, below_received
 from tests.smtp_fake import DROP, FakeSmtp
-from tests.support import House
+from tests.support import House, until
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from drain.demo.s3 import Fault
 from drain.ledger import Ledger
 from drain.mail import Mail
 from drain.state import State
-from tests.support import MAIL, House
+from tests.support import MAIL, House, until
 
 ALICE = "alice@example.test"
 
@@ -34,13 +34,6 @@ def running(house: House, **settings: str) -> Iterator["subprocess.Popen[str]"]:
             yield process
         finally:
             process.kill()
-
-
-def until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_it_polls_and_delivers_what_comes(house: House) -> None:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.real.maddy import Maddy
 from tests.real.postfix import Postfix
 from tests.real.server import HOST, Rig, await_listener, end, filled, keep_log, needed, output
 from tests.real.smarthost import Filed, Smarthost
-from tests.support import free_port
+from tests.support import free_port, until
 
 DOMAIN = "example.test"
 ALICE = f"alice@{DOMAIN}"
@@ -257,14 +257,6 @@ class MaddyThatSends(Maddy):
             "RELAY_PASS": f'"{PASSWORD}"',
         }
         configuration.write_text(first + "\n" + filled("maddy-relay.conf", values))
-
-
-def until(true: Callable[[], object], seconds: float = 20.0, words: Callable[[], str] = lambda: "") -> None:
-    """Waits until it is so."""
-    limit = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < limit, f"it has not come to that in {seconds} s. {words()}"
-        time.sleep(0.05)
 
 
 def added_around(arrived: bytes, mail: bytes) -> list[bytes]:

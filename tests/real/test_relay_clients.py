@@ -28,11 +28,10 @@ from tests.real.relay import (
     RealRelay,
     added_around,
     kept_log,
-    until,
 )
 from tests.real.server import HOST, needed, self_signed_certificate
 from tests.real.smarthost import Smarthost, smarthost
-from tests.support import free_port
+from tests.support import free_port, until
 
 # Who the corpus is from; what has no From gets the fallback's.
 AUTHORS = "@example.com,@example.org,@penguin.example.com"

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from drain.relay.guard import FAILURES
-from tests.real.relay import ALICE, BOB, DOMAIN, PASSWORD, USER, RealRelay, added_around, until
+from tests.real.relay import ALICE, BOB, DOMAIN, PASSWORD, USER, RealRelay, added_around
 from tests.real.server import HOST, self_signed_certificate
 from tests.real.smarthost import Smarthost, smarthost
+from tests.support import until
 
 HEAD = b"Date: Sat, 21 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@example.test>\r\nSubject: s\r\n"
 MAIL = b"From: Alice <alice@example.test>\r\n" + HEAD + b"\r\nhello\r\n"

@@ -19,9 +19,9 @@ from drain.errors import ConfigError, LedgerUnavailable, LockHeld
 from drain.relay.listener import Listener
 from drain.relay.queue import Queue, State
 from tests.http_fake import FakeHttp, answer
-from tests.relay import ALICE, MAIL, RelayHouse, below_received, until
+from tests.relay import ALICE, MAIL, RelayHouse, below_received
 from tests.smtp_fake import DROP, FakeSmtp
-from tests.support import on_verb
+from tests.support import on_verb, until
 
 
 @pytest.fixture
