@@ -102,6 +102,8 @@ for outgoing mail ``cli → outbound → relay → upstreams``;
 cli        the words of the command line
 commands   the commands: from words to parts, and the exit codes
 demo       the main job shown with embedded servers
+init       drain.env and the keys written, and what is left to do; has a map of its own
+setup      a mail server on this machine, set up for drain; has a map of its own
 doctor     everything checked, and what to do next; has a map of its own
 selftest   a probe mail sent the whole way
 outbound   from the settings to the parts of the relay
@@ -169,6 +171,7 @@ config     where their values come from, and what is wrong with them
 envfile    where ``drain.env`` is and how it is read
 setting    what a setting is, and how each kind of value is read
 places     names of hosts, domains and mailboxes: how they are written and compared
+disk       files that are whole or not there
 errors     what can go wrong, told apart by what a person can do about it
 text       words from outside, made safe to show
 templates  Postfix and Maddy configurations to start from

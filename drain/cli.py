@@ -69,9 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         ("once", "passes.once", "make one pass and end (also: ONESHOT=1 drain)"),
         ("run", "passes.run", "make passes for ever (also: bare drain)"),
     ):
-        _with_json(add(name, command, words))
+        pass_ = _with_json(add(name, command, words))
+        if name == "once":
+            pass_.add_argument("--quiet", action="store_true", help="only warnings and errors, for cron")
     keygen = add("keygen", "keys.keygen", "make the key pair that mail is sealed with, and say what to do with it")
     keygen.add_argument("--rotate", action="store_true", help="make another, to take the place of the one in use")
+    _add_setting_up(add)
     open_ = add("open", "keys.open_", "write the mail in one object to standard output")
     open_.add_argument(
         "object", metavar="FILE|NAME", help="a file, or an object in the bucket (the beginning of its name will do)"
@@ -86,8 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_filter(add("filter", "filter.filter_", "try the filters on a mail from disk; nothing is delivered"))
     config = add("config", "settings.show", "show every setting, secrets as ***")
     config.add_argument("--reference", action="store_true", help="what settings there are, in Markdown")
-    ledger = add("ledger", "passes.bare", "rebuild or prune the ledger")
-    ledger_commands = ledger.add_subparsers(title="commands", metavar="rebuild|prune", required=True)
+    ledger = add("ledger", "passes.bare", "bring up to date, rebuild or prune the ledger")
+    ledger_commands = ledger.add_subparsers(title="commands", metavar="migrate|rebuild|prune", required=True)
+    words = (
+        "bring ledger, logbook and relay queue to this version's tables; any other command does so when it needs one"
+    )
+    _add(ledger_commands, "migrate", "ledger.migrate", words)
     _add(ledger_commands, "rebuild", "ledger.rebuild", "read a lost ledger back from processed/")
     words = "forget mails delivered longer than LEDGER_RETENTION_DAYS ago"
     _add(ledger_commands, "prune", "ledger.prune", words)
@@ -116,6 +123,34 @@ def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
         which.add_argument("id", metavar="ID", nargs="*", default=[], help="as `list` shows it")
         which.add_argument("--reason", metavar="CODE", default="", help="all that was set aside for this reason")
         which.add_argument("--all", action="store_true", help="all that is there")
+
+
+def _add_setting_up(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """What a person does once."""
+    init = add("init", "init.init", "write drain.env and the keys, and say what to do at Cloudflare and in the DNS")
+    init.add_argument("--answers", metavar="FILE", default="", help="settings in place of questions, NAME=value")
+    init.add_argument("--yes", action="store_true", help="do not ask: what has neither answer nor default stays unset")
+    init.add_argument("--no-doctor", action="store_true", help="do not run `drain doctor` at the end")
+    init.add_argument("--steps", action="store_true", help="only say once more what to do at Cloudflare and in the DNS")
+    setup = add("setup", "passes.bare", "set up the mail server on this machine for drain")
+    servers = setup.add_subparsers(title="mail servers", metavar="postfix|maddy", required=True)
+    words = "configuration, login and certificate, on loopback only; shows what would change, and asks"
+    for name in ("postfix", "maddy"):
+        server = _add(servers, name, f"setup.{name}", words)
+        server.add_argument("--yes", action="store_true", help="do not ask before a file is changed")
+        server.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+        server.add_argument(
+            "--mailbox", metavar="ADDRESS", action="append", default=[], help="make this one too; may be repeated"
+        )
+        server.add_argument(
+            "--outbound",
+            metavar="WAY",
+            choices=("relay", "smarthost", "none"),
+            default=None,
+            help="outgoing mail: by drain's relay, straight to the smarthost, or none. Default: as drain.env says",
+        )
+    maddy = servers.choices["maddy"]
+    maddy.add_argument("--proot", metavar="NAME", default="", help="in this distribution of Termux' proot-distro")
 
 
 def _add_watching(commands: Any) -> None:

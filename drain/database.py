@@ -5,6 +5,7 @@ an older file is brought up to date when it is opened, in one transaction, by th
 steps that it lacks.
 """
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -159,3 +160,12 @@ def is_busy(error: BaseException) -> bool:
 def _statements(step: str) -> list[str]:
     # executescript() would commit what is open first.
     return [statement for statement in step.split(";\n") if statement.strip()]
+
+
+def version_of(path: Path) -> int:
+    """The schema that a file of drain's has, whatever it is; 0 for one that is new, or none of SQLite's."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            return int(database.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error:
+        return 0

@@ -1,10 +1,12 @@
-"""``drain.env``: where it is and how it is read."""
+"""``drain.env``: where it is, how it is read, and how a value in it is changed."""
 
+import re
 import shlex
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from drain.disk import replace
 from drain.errors import ConfigError
 
 
@@ -57,6 +59,47 @@ def read(path: Path) -> tuple[dict[str, str], list[str]]:
             )
         values[name] = value
     return values, warnings
+
+
+def change(path: Path, values: Mapping[str, str]) -> None:
+    """Gives settings their values in a ``drain.env`` and leaves all else there as it is.
+
+    The last line that sets a name counts, as in `read`; where there is none, the first comment
+    ``#NAME=`` makes room for it, or it is added at the end. A file that is not there is made (0600).
+
+    Raises:
+        ConfigError: a value cannot be written in a ``drain.env``, or the file cannot.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        for name, value in values.items():
+            _change_line(lines, name, f"{name}={quoted(value)}")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace(path, "".join(f"{line}\n" for line in lines).encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be written: {error}.") from error
+
+
+def quoted(value: str) -> str:
+    """A value as it stands in a ``drain.env``, and as a shell would take it.
+
+    Raises:
+        ConfigError: it has line ends, which no value can have.
+    """
+    if len(value.splitlines()) > 1 or value.endswith(("\n", "\r")):
+        raise ConfigError("A value in drain.env is one line.")
+    return shlex.quote(value) if value else ""
+
+
+def _change_line(lines: list[str], name: str, line: str) -> None:
+    sets = re.compile(rf"\s*(?:export\s+)?{name}=")
+    offers = re.compile(rf"#\s*{name}=")
+    there = [number for number, old in enumerate(lines) if sets.match(old)]
+    there = there[-1:] or [number for number, old in enumerate(lines) if offers.match(old)][:1]
+    if there:
+        lines[there[0]] = line
+    else:
+        lines.append(line)
 
 
 def readable_by_others(paths: Iterable[Path]) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drain.disk import sync_folder
 from drain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -204,11 +205,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         except OSError:
             path.unlink()
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}.") from error
 

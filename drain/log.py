@@ -151,16 +151,16 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def for_environment(environ: Mapping[str, str], *, as_json: bool, addresses: bool) -> Log:
-    """The log that fits where the process runs."""
-    threshold = Level.DEBUG if environ.get("DRAIN_DEBUG") else Level.INFO
+def for_environment(environ: Mapping[str, str], *, as_json: bool, addresses: bool, quiet: bool = False) -> Log:
+    """The log that fits where the process runs; *quiet*: warnings and errors alone."""
+    threshold = Level.DEBUG if environ.get("DRAIN_DEBUG") else Level.WARNING if quiet else Level.INFO
     if as_json:
         return Log(lambda: sys.stdout, json_lines, addresses=addresses, threshold=threshold)
     if _captured_by_journald(environ):
         return Log(lambda: sys.stderr, journald, addresses=addresses, threshold=threshold)
     if sys.stderr.isatty():
-        quiet = Level.NOTICE if threshold is Level.INFO else threshold
-        return Log(lambda: sys.stderr, for_a_person, addresses=addresses, threshold=quiet)
+        threshold = Level.NOTICE if threshold is Level.INFO else threshold
+        return Log(lambda: sys.stderr, for_a_person, addresses=addresses, threshold=threshold)
     return Log(lambda: sys.stderr, timed, addresses=addresses, threshold=threshold)
 
 

@@ -19,7 +19,7 @@ ROOT = HOUSE.parent
 LAYERS = [
     ["cli"],
     ["commands"],
-    ["demo"],
+    ["demo", "init", "setup"],
     ["doctor", "selftest"],
     ["outbound", "oversight"],
     ["assembly", "keygen", "show"],
@@ -36,7 +36,7 @@ LAYERS = [
     ["header", "request", "settings", "stamp"],
     ["places"],
     ["answer", "envfile", "fields", "keys", "mail", "setting", "unreachable"],
-    ["backoff", "errors", "text"],
+    ["backoff", "disk", "errors", "text"],
 ]
 RANK = {name: row for row, names in enumerate(LAYERS) for name in names}
 
@@ -61,8 +61,10 @@ def imports(path: Path) -> set[str]:
             *HOUSE.glob("commands/*.py"),
             *HOUSE.glob("doctor/*.py"),
             *HOUSE.glob("filters/*.py"),
+            *HOUSE.glob("init/*.py"),
             *HOUSE.glob("page/*.py"),
             *HOUSE.glob("relay/*.py"),
+            *HOUSE.glob("setup/*.py"),
             *HOUSE.glob("show/*.py"),
             *HOUSE.glob("status/*.py"),
             *HOUSE.glob("upstreams/*.py"),
@@ -87,8 +89,10 @@ def test_every_room_is_on_the_map() -> None:
         "demo",
         "doctor",
         "filters",
+        "init",
         "page",
         "relay",
+        "setup",
         "show",
         "status",
         "templates",
@@ -117,7 +121,7 @@ def test_every_room_and_state_of_the_relay_is_on_its_map() -> None:
     assert set(re.findall(r"^``(\w+)``  ", drain.relay.__doc__, re.MULTILINE)) == {state.value for state in State}
 
 
-@pytest.mark.parametrize("package", ["alerts", "backup", "doctor"])
+@pytest.mark.parametrize("package", ["alerts", "backup", "doctor", "init", "setup"])
 def test_every_room_of_a_package_is_on_its_map(package: str) -> None:
     found = importlib.import_module(f"drain.{package}").__doc__
     assert found is not None

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from drain.answer import json_object
+from drain.disk import private, sync_folder
 from drain.errors import NoInput, Unavailable, Unusable
-from drain.relay.bodies import private, sync_folder
 
 _MANIFEST = "manifest.json"
 _FORMAT = "drain-backup-1"

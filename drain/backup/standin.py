@@ -12,8 +12,8 @@ from pathlib import Path
 
 from drain.backup import snapshot
 from drain.database import Database, Schema
+from drain.disk import sync_folder
 from drain.errors import Unavailable
-from drain.relay.bodies import sync_folder
 
 _BESIDE = ("-wal", "-shm")
 KEPT = ".before-restore"

@@ -21,7 +21,8 @@ LOCK_WAIT_SECONDS = 60.0
 def begin(arguments: argparse.Namespace, environ: Mapping[str, str], *, complete: bool = True) -> tuple[Config, Log]:
     """The settings, and the log, with what is to be said of the settings; *complete* as of `config.load`."""
     config, warnings = configuration.load(environ, complete=complete)
-    log = for_environment(environ, as_json=arguments.json, addresses=config.log_addresses)
+    quiet = getattr(arguments, "quiet", False)
+    log = for_environment(environ, as_json=arguments.json, addresses=config.log_addresses, quiet=quiet)
     for warning in warnings:
         log.warning("configuration", message=warning)
     return config, log

@@ -1,13 +1,36 @@
-"""``drain ledger rebuild`` and ``drain ledger prune``."""
+"""``drain ledger migrate``, ``rebuild`` and ``prune``."""
 
 import argparse
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Mapping
 
-from drain import assembly, rebuild as rebuilding
-from drain.commands.common import begin, locked_ledger
+from drain import assembly, lock, rebuild as rebuilding
+from drain.commands.common import LOCK_WAIT_SECONDS, begin, locked_ledger
+from drain.database import Database, version_of
+from drain.logbook import LOGBOOK
+from drain.relay.tables import QUEUE
+from drain.tables import LEDGER
+
+
+def migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Brings what drain keeps to the tables of this version."""
+    config, log = begin(arguments, environ, complete=False)
+    kept = [
+        (config.ledger_path, LEDGER),
+        (config.logbook_path, LOGBOOK),
+        (config.relay_folder / "queue.db", QUEUE),
+    ]
+    with lock.held(config.lock_path, log, timeout_seconds=LOCK_WAIT_SECONDS):
+        for path, schema in kept:
+            if path.exists():
+                before = version_of(path)
+                with contextlib.closing(Database(path, schema)):
+                    words = "as it was" if before == schema.version else f"until now {before}"
+                    print(f"{path}: schema {schema.version}, {words}.")
+    return os.EX_OK
 
 
 def rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

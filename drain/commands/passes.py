@@ -26,7 +26,7 @@ def once(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """One pass."""
     config, log = begin(arguments, environ)
     service = oversight.service(config, log, environ)
-    for_a_person = sys.stderr.isatty() and not arguments.json
+    for_a_person = sys.stderr.isatty() and not arguments.json and not getattr(arguments, "quiet", False)
     bar = show.Bar()
     if for_a_person:
         service.sweep.on_listed, service.sweep.on_result = bar.listed, bar.done

@@ -19,6 +19,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from drain.disk import private, sync_folder
 from drain.errors import ConfigError, Unavailable
 
 _FORMAT = b"drain-relay-1\n"
@@ -186,21 +187,3 @@ def _state_of(path: Path) -> tuple[int, int, int]:
     except OSError:
         return 0, 0, 0
     return about.st_ino, about.st_mtime_ns, about.st_size
-
-
-def private(path: str, flags: int) -> int:
-    """An opener for `open`: what it makes is 0600 from the first moment."""
-    return os.open(path, flags, 0o600)
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in it are on the disk; raises OSError if they are not."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some file systems on Android have no fsync for folders; what they cannot, nobody can.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(descriptor)

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import filelock
 
+from drain.disk import replace
 from drain.errors import ConfigError, Unavailable
 from drain.places import address_patterns
 from drain.text import clean
@@ -244,20 +245,8 @@ class Users:
 
     def _replace(self, content: bytes) -> None:
         """The whole of the file, or as it was: also if the machine stops."""
-        part = self._path.with_name(f"{self._path.name}.new")
         try:
-            part.unlink(missing_ok=True)  # of a writer that was killed; there is no other, since we have the lock
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(descriptor)
-            part.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace(self._path, content)  # there is no other writer, since we have the lock
         except OSError as error:
             raise self._unwritable(error) from error
 
