@@ -1,6 +1,14 @@
 #!/bin/sh
-# Shows or tests drain on Debian and its kin. Asks nothing; safe to run again.
+# Installs drain, upgrades it, takes it away; or shows or tests it. Safe to run again at any time.
+#
+# This file has what all places share. systemd/steps.sh (Debian and its kin) and
+# termux/steps.sh have the steps of theirs: for each step NAME do_NAME and undo_NAME, which
+# look before they change anything, and what is said of it, words_NAME.
+#
+# shellcheck disable=SC2034 # what is said of a step is read by its name
 set -eu
+# What is installed is for others to read, whatever the person's own files are.
+umask 022
 
 # They would lead to another folder and to another project's modules.
 unset CDPATH PYTHONHOME PYTHONPATH
@@ -11,7 +19,17 @@ usage: ./install.sh demo          show the main job with embedded servers
        ./install.sh test [ARG...] install what the tests need and run every check;
                                   the arguments go to pytest
 
-Both write to this folder alone: .venv/ and worker/node_modules/. Debian packages that
+       ./install.sh               install drain, or mend or upgrade what is installed
+       ./install.sh upgrade       the same, without questions; what is not installed stays so
+       ./install.sh uninstall     take the program away; keys, settings and ledger stay
+       ./install.sh uninstall --purge   these too, after a typed word
+
+options of install:
+       --yes            ask nothing
+       --answers FILE   answers, NAME=value: settings of drain, DRAIN_MAIL_SERVER, DRAIN_START
+       --dry-run        say every step, and change nothing
+
+demo and test write to this folder alone: .venv/ and worker/node_modules/. Debian packages that
 are missing are installed if this runs as root; anyone else is told the command.
 END
     exit 64
@@ -23,6 +41,47 @@ fail() {
     shift
     printf 'install.sh: %s\n' "$*" >&2
     exit "$code"
+}
+
+say() { printf '%s\n' "$*"; }
+
+# Runs a command whose words matter only where it fails.
+quietly() {
+    words=$("$@" 2>&1) || {
+        code=$?
+        printf '%s\n' "$words" >&2
+        return "$code"
+    }
+}
+
+# Runs a command that changes something, or with --dry-run says it.
+run() {
+    if [ -n "$dry" ]; then
+        printf '      would run:'
+        printf ' %s' "$@"
+        echo
+    else
+        quietly "$@"
+    fi
+}
+
+# put SOURCE TARGET MODE: a file that is whole or as it was; `changed` says whether it was another.
+put() {
+    if cmp -s "$1" "$2" && [ "$(stat -c %a "$2")" = "$3" ]; then return; fi
+    changed=yes
+    if [ -n "$dry" ]; then
+        echo "      would write: $2"
+        return
+    fi
+    mkdir -p "$(dirname "$2")"
+    rm -f "$2.new"
+    { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; } || fail 73 "cannot write $2."
+}
+
+# --- Debian packages
+
+installed() {
+    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
 }
 
 # Debian packages, for root; for anyone else the sentence that names the command.
@@ -46,134 +105,394 @@ apt_install() {
         apt-get -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" </dev/null
 }
 
-# Packages with daemons, which start neither now nor when the machine does: the tests start
-# their own. In a subshell, for its trap.
-idle_packages() (
-    if [ "$(id -u)" -ne 0 ]; then packages "$@"; fi
-    policy=/usr/sbin/policy-rc.d
-    if ! [ -e $policy ]; then
-        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-        trap 'exit 1' HUP INT TERM
-        # 101: forbidden (invoke-rc.d(8)).
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
-    fi
-    # Without a configuration postfix never starts.
-    case " $* " in
-    *' postfix '*) echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections ;;
-    esac
-    # It comes with clamav-daemon, and would fetch hundreds of megabytes of signatures.
-    installed clamav-freshclam ||
-        echo 'clamav-freshclam clamav-freshclam/autoupdate_freshclam select manual' | debconf-set-selections
-    packages "$@"
-    for package; do
-        case $package in
-        clamav-daemon | nsd | spamd) quietly update-rc.d "$package" disable ;;
-        dovecot-imapd) quietly update-rc.d dovecot disable ;;
-        esac
-    done
-)
-
-installed() {
-    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
-}
-
-# Runs a command whose words matter only where it fails.
-quietly() {
-    words=$("$@" 2>&1) || {
-        code=$?
-        printf '%s\n' "$words" >&2
-        return "$code"
-    }
-}
-
-# environment WORD PIP_ARG...: .venv/ with the project and what the word needs.
-environment() {
-    word=$1
-    shift
-    # The mark is made last, so what an interrupted run left has none.
-    if [ "$(cat ".venv/ready-to-$word" 2>/dev/null)" = "$(inputs)" ]; then return; fi
-
+needs_python() {
     command -v python3 >/dev/null || packages python3 python3-venv
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail 69 "drain needs Python 3.11 or newer, and python3 here is $(python3 -V 2>&1)."
+    # Debian leaves them out of its Python.
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
-
-    echo "Installing drain into $PWD/.venv ..." >&2
-    words=$(python3 -m venv --clear .venv 2>&1) ||
-        fail 73 "cannot make $PWD/.venv: $(printf '%s\n' "$words" | tail -n 1)"
-    # Debian's pip knows neither --group nor --build-constraint.
-    pip install --upgrade pip
-    # Editable: a change in drain/ needs no installation.
-    pip install --build-constraint tests/constraints.txt --editable . "$@"
-    inputs | tee .venv/ready-to-demo >".venv/ready-to-$word"
 }
 
-inputs() {
-    {
-        cat pyproject.toml tests/constraints.txt
-        # A virtual environment outlives neither its folder nor its Python.
-        pwd
-        .venv/bin/python -V
-    } 2>&1 | cksum
-}
-
-pip() {
-    words=$(.venv/bin/python -m pip "$@" --constraint tests/constraints.txt 2>&1) || {
+# pip_in VENV ARG...: pip with its failures as sentences.
+pip_in() {
+    venv=$1
+    shift
+    words=$("$venv/bin/python" -m pip --disable-pip-version-check --no-input "$@" 2>&1) || {
         case $words in
         *'after connection broken by'*) fail 69 "pip cannot reach its package index; is this machine online?" ;;
+        *'HASHES'*) printf '%s\n' "$words" >&2
+            fail 69 "what pip was given is not what requirements.txt names (its checksum is another); nothing was installed." ;;
+        *'No space left on device'*) fail 73 "the disk is full: there is no room for drain in $venv." ;;
         esac
         printf '%s\n' "$words" >&2
         fail 69 "pip could not install what drain needs; its words are above."
     }
 }
 
-# Cloudflare's simulator of R2, with a Node of its own.
-simulator() {
-    inputs=$(cat package.json package-lock.json | cksum)
-    # npm begins by removing node_modules/, and with it the mark of an earlier time.
-    if [ "$(cat node_modules/ready 2>/dev/null)" = "$inputs" ]; then return; fi
-    echo "Installing the R2 simulator into $PWD/node_modules ..." >&2
-    # npm 9, Debian 12's, clears node_modules/.bin/node away with the packages for other
-    # machines, which have a command of that name too; rebuild puts it back.
-    { quietly npm ci --ignore-scripts --no-audit --no-fund && quietly npm rebuild --ignore-scripts; } ||
-        fail 69 "npm could not install the R2 simulator; its words are above."
-    echo "$inputs" >node_modules/ready
+# --- Where this is
+
+user() { id -un 2>/dev/null || :; } # the number, where it has no name
+
+find_place() {
+    init=none PLACE='' proot=''
+    if [ -d /run/systemd/system ]; then init=systemd; fi # sd_booted(3)
+    case ${PREFIX-} in
+    */com.termux/*) if [ -x "$PREFIX/bin/pkg" ]; then PLACE=termux; fi ;;
+    esac
+    if [ -n "$PLACE" ]; then
+        init=runit
+        where="Termux. drain becomes a service of termux-services, started by Termux:Boot"
+        DIR=$PREFIX/opt/drain BIN=$PREFIX/bin/drain
+        STATE=$HOME/.local/state/drain ENV_FILE=$HOME/.config/drain/drain.env
+    elif [ "$(id -u)" -eq 0 ]; then
+        PLACE=system
+        where="Debian or its kin, as root. drain gets a user of its own"
+        DIR=/opt/drain BIN=/usr/local/bin/drain
+        STATE=/var/lib/drain ENV_FILE=/etc/drain/drain.env
+    else
+        PLACE=own
+        where="Debian or its kin, as $(user). drain becomes yours alone; as root it gets a user of its own"
+        DIR=$HOME/.local/share/drain BIN=$HOME/.local/bin/drain
+        STATE=$HOME/.local/state/drain ENV_FILE=$HOME/.config/drain/drain.env
+        # Not everybody who is logged in has a manager: after su, or within a container.
+        if ! systemctl --user show-environment >/dev/null 2>&1; then init=none; fi
+    fi
+    if [ $PLACE = system ] && [ $init = none ] && [ -d /data/data/com.termux/files/usr ]; then proot=yes; fi
+    case $PLACE:$init in
+    termux:*) ;;
+    *:systemd) where="$where, and is started by systemd." ;;
+    *) where="$where. There is no systemd here." ;;
+    esac
+    PROGRAM=$DIR/current/bin/drain
+    export DRAIN_ENV_FILE="$ENV_FILE"
 }
 
-demo() {
-    environment demo
-    exec .venv/bin/drain demo
+# --- Answers
+
+# One line of a file of answers, without quotes; none of ours has any.
+answered_in() {
+    [ -r "$1" ] || return 0
+    sed -n "s/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}$2=//p" "$1" | tail -n 1 | tr -d "\"'" | sed 's/[[:space:]].*//'
 }
 
-test_() {
-    environment test --group test --group lint
-    missing=
-    for package in postfix sasl2-bin libsasl2-modules swaks shellcheck spamassassin spamd spamc clamav-daemon nsd \
-        dovecot-imapd; do
-        installed "$package" || missing="$missing $package"
+# choose NAME DEFAULT 'ONE TWO' EXPLANATION: sets NAME from the environment, the file of answers, an
+# earlier installation, the person, or the default.
+choose() {
+    eval "found=\${$1-}"
+    if [ -z "$found" ] && [ -n "$answers" ]; then found=$(answered_in "$answers" "$1"); fi
+    if [ -z "$found" ]; then found=$(answered_in "$DIR/answers" "$1"); fi
+    if [ -z "$found" ] && [ -z "$yes" ] && [ -t 0 ]; then
+        printf '\n%s\n' "$4"
+        while :; do
+            printf '%s (%s) [%s]: ' "$1" "$3" "$2"
+            read -r found || fail 75 "nothing was changed: there was no answer."
+            case " $3 " in
+            *" ${found:-$2} "*) break ;;
+            esac
+        done
+    fi
+    found=${found:-$2}
+    case " $3 " in
+    *" $found "*) ;;
+    *) fail 64 "$1 is $found, and has to be one of: $3." ;;
+    esac
+    eval "$1=\$found"
+}
+
+# --- The steps that all places share
+
+# What makes a version what it is; with the Python, since an environment does not outlive it.
+version() {
+    sed -n 's/^__version__ = "\(.*\)"$/\1/p' drain/__init__.py | tr -d '\n'
+    printf -- '-'
+    {
+        find drain -type f ! -name '*.pyc' -exec cksum {} + | LC_ALL=C sort
+        cat requirements.txt pyproject.toml
+        python3 -c 'import sys; print(sys.version)'
+    } | cksum | cut -d ' ' -f 1
+}
+
+in_use() { readlink "$DIR/current" 2>/dev/null || :; }
+
+words_program='the program'
+do_program() {
+    needs_python
+    name=$(version)
+    new=$DIR/versions/$name
+    if ! [ -e "$new/complete" ]; then
+        run mkdir -p "$DIR/versions" || fail 73 "cannot make $DIR."
+        run rm -rf "$new" # what an interrupted run left
+        make_environment "$new"
+        run touch "$new/complete" || fail 73 "cannot write $new."
+    fi
+    put systemd/alert.sh "$DIR/systemd/alert.sh" 755
+    put termux/alert.sh "$DIR/termux/alert.sh" 755
+    if [ "$(in_use)" != "versions/$name" ]; then switch_to "versions/$name"; fi
+}
+
+make_environment() {
+    if [ -n "$dry" ]; then
+        echo "      would make: $1, with what requirements.txt names, and drain"
+        return
+    fi
+    site='' until=''
+    if [ "$PLACE" = termux ]; then
+        # What is compiled comes from Termux's packages: pip would need a compiler for it.
+        site=--system-site-packages until='/^# compiled/q'
+    fi
+    # shellcheck disable=SC2086 # none, or one word
+    words=$(python3 -m venv $site "$1" 2>&1) || fail 73 "cannot make $1: $(printf '%s\n' "$words" | tail -n 1)"
+    { sed '/^# needed/q' requirements.txt >"$1/builds" && sed "$until" requirements.txt >"$1/needed"; } ||
+        fail 73 "cannot write $1."
+    # First what builds: pip by itself would fetch that without a checksum.
+    pip_in "$1" install --require-hashes --no-deps --only-binary :all: --requirement "$1/builds"
+    # Debian 12's pip would run setup.py otherwise.
+    pip_in "$1" install --require-hashes --no-deps --no-build-isolation --use-pep517 --requirement "$1/needed"
+    # Built elsewhere: this folder stays as it is.
+    pip_in "$1" install --no-build-isolation --no-deps .
+    quietly "$1/bin/drain" --version || fail 70 "what was installed does not run; its words are above."
+}
+
+# switch_to NAME: from then on it is the one in use. One that was in use before makes a backup first.
+switch_to() {
+    old=$(in_use)
+    if [ -n "$old" ] && [ -e "$DIR/$old/complete" ] && [ -r "$ENV_FILE" ]; then
+        kept=$STATE/backups/before-${1#versions/}-$(date +%Y%m%dT%H%M%S).tar
+        say "      backup: $kept"
+        run mkdir -p -m 700 "$STATE/backups"
+        run "$DIR/$old/bin/drain" backup "$kept" ||
+            fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again."
+        stop_drain
+        link_to "$1"
+        restart=yes
+        if [ -n "$dry" ]; then
+            run drain ledger migrate
+        elif ! quietly as_drain "$PROGRAM" ledger migrate; then
+            link_to "$old"
+            start_drain
+            fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $kept"
+        fi
+        forget_old "${old#versions/}" "${1#versions/}"
+    else
+        link_to "$1"
+    fi
+}
+
+# A link changed by rename: there is one at any moment.
+link_to() {
+    run ln -sfn "$1" "$DIR/current.new"
+    run mv -fT "$DIR/current.new" "$DIR/current" || fail 73 "cannot write $DIR/current."
+}
+
+# The one before stays, for a way back; the newest three backups too.
+forget_old() {
+    for one in "$DIR/versions"/*; do
+        case ${one##*/} in
+        "$1" | "$2") ;;
+        *) run rm -rf "$one" ;;
+        esac
     done
-    # By its command, since it also comes with Node's own packages.
-    command -v npm >/dev/null || missing="$missing npm"
-    # By its commands, since Ubuntu has it as a snap only and Chrome in its place.
-    command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing="$missing chromium"
-    # shellcheck disable=SC2086 # several words
-    if [ -n "$missing" ]; then idle_packages $missing; fi
-    (cd worker && simulator)
-
-    .venv/bin/ruff check
-    .venv/bin/ruff format --check
-    .venv/bin/mypy
-    shellcheck install.sh .ci/run systemd/*.sh termux/*.sh
-    exec .venv/bin/python -m pytest "$@"
+    # shellcheck disable=SC2012 # names of ours
+    ls -1t "$STATE/backups" 2>/dev/null | tail -n +4 | while read -r one; do run rm -f "$STATE/backups/$one"; done
 }
 
+undo_program() {
+    run rm -rf "$DIR"
+}
+
+do_settings() {
+    set -- init --no-doctor
+    if [ -n "$answers" ]; then set -- "$@" --answers "$answers"; fi
+    if [ -n "$yes" ]; then set -- "$@" --yes; fi
+    if [ -n "$dry" ]; then
+        run drain "$@"
+        return
+    fi
+    # What it says is for the person.
+    # shellcheck disable=SC2086 # several words, or none
+    env $init_environment "$PROGRAM" "$@" || fail $? "the settings are not finished; the sentence is above. ./install.sh goes on from here."
+    own_settings
+}
+
+settings_sum() { cksum "$ENV_FILE" 2>/dev/null || :; }
+
+undo_settings() {
+    if [ -z "$purge" ]; then
+        say "      kept: $(dirname "$ENV_FILE") (settings and keys) and $STATE (ledger, mail that waits to be sent)"
+    else
+        run rm -rf "$(dirname "$ENV_FILE")" "$STATE"
+    fi
+}
+
+do_server() {
+    case $DRAIN_MAIL_SERVER in
+    none) say "      none: INJECT_HOST, INJECT_PORT, INJECT_USER and INJECT_PASS name the one that is there." ;;
+    *)
+        set -- setup "$DRAIN_MAIL_SERVER"
+        if [ -n "$yes" ]; then set -- "$@" --yes; fi
+        if [ -n "$proot_name" ]; then set -- "$@" --proot "$proot_name"; fi
+        if [ -n "$dry" ]; then
+            run drain "$@"
+            return
+        fi
+        "$PROGRAM" "$@" || fail $? "the mail server is not ready; the sentence is above. ./install.sh goes on from here."
+        own_settings
+        ;;
+    esac
+}
+
+undo_server() {
+    if [ "$DRAIN_MAIL_SERVER" != none ]; then
+        say "      kept: $DRAIN_MAIL_SERVER, its configuration and its mailboxes"
+    fi
+}
+
+do_doctor() {
+    if [ -n "$dry" ]; then
+        run drain doctor
+        return
+    fi
+    code=0
+    as_drain "$PROGRAM" doctor || code=$?
+    case $code in
+    0) say "Everything is as it should be." ;;
+    1) say "Look at the lines with ! and ?: some cannot be known here, the others say what to do." ;;
+    *) say "Do what the lines with x say; then: drain doctor" ;;
+    esac
+}
+
+undo_doctor() { :; }
+
+# Why drain cannot start yet, as a sentence; "" if it can.
+incomplete() {
+    [ -z "$dry" ] || return 0
+    words=$(as_drain "$PROGRAM" config 2>&1 >/dev/null) || printf '%s\n' "$words" | tail -n 1 | sed 's/^drain: //'
+}
+
+# --- The words
+
+steps() {
+    total=0 number=0
+    for name in $STEPS; do total=$((total + 1)); done
+    for name in $STEPS; do
+        number=$((number + 1))
+        eval "words=\$words_$name"
+        say "[$number/$total] $words"
+        "$1_$name"
+    done
+}
+
+read_options() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --yes) yes=yes ;;
+        --dry-run) dry=yes ;;
+        --purge) purge=yes ;;
+        --answers)
+            [ $# -gt 1 ] || usage
+            shift
+            answers=$1
+            ;;
+        *) usage ;;
+        esac
+        shift
+    done
+    if [ -n "$answers" ]; then
+        case $answers in
+        /*) ;;
+        *) answers=$from/$answers ;;
+        esac
+        [ -r "$answers" ] || fail 66 "the file of answers $answers cannot be read."
+    fi
+}
+
+# A second one would be in the way of this one. Without flock(1) there is nobody to ask.
+alone() {
+    if [ -n "$dry" ] || ! command -v flock >/dev/null; then return; fi
+    { mkdir -p "$DIR" && exec 9>"$DIR/lock"; } 2>/dev/null || fail 73 "cannot write to $DIR."
+    flock -n 9 || fail 75 "another install.sh is at work; nothing was changed."
+}
+
+begin() {
+    [ -n "${HOME-}" ] || fail 64 "HOME is not set."
+    find_place
+    case $PLACE in
+    termux)
+        # shellcheck source=termux/steps.sh
+        . ./termux/steps.sh
+        ;;
+    *)
+        # shellcheck source=systemd/steps.sh
+        . ./systemd/steps.sh
+        ;;
+    esac
+    say "This is $where"
+}
+
+install_() {
+    begin
+    if [ -n "$proot" ]; then
+        say "It is within Termux's proot. drain belongs outside, into Termux; the mail server may be in here:"
+        say "run ./install.sh in Termux itself, with DRAIN_MAIL_SERVER=maddy."
+        [ -n "$yes" ] || fail 64 "nothing was changed. --yes installs it in here all the same."
+    fi
+    questions
+    alone
+    before=$(settings_sum) restart=''
+    if [ -z "$dry" ]; then
+        printf 'DRAIN_MAIL_SERVER=%s\nDRAIN_START=%s\n' "$DRAIN_MAIL_SERVER" "$DRAIN_START" >"$DIR/answers" ||
+            fail 73 "cannot write to $DIR."
+    fi
+    steps 'do'
+    finish
+}
+
+upgrade_() {
+    yes=yes
+    find_place
+    [ -e "$DIR/current" ] || fail 66 "there is no drain in $DIR to upgrade; ./install.sh installs it."
+    install_
+}
+
+uninstall_() {
+    begin
+    if [ -n "$purge" ] && [ -z "$dry" ]; then
+        say "This deletes $(dirname "$ENV_FILE") and $STATE too: the private keys, the settings, the ledger, and"
+        say "outgoing mail that was not sent yet. Mail that waits in the bucket can then not be read by anybody."
+        printf 'Type "delete" to do so: '
+        read -r word || word=
+        [ "$word" = delete ] || fail 64 "nothing was changed."
+    fi
+    DRAIN_MAIL_SERVER=$(answered_in "$DIR/answers" DRAIN_MAIL_SERVER)
+    DRAIN_MAIL_SERVER=${DRAIN_MAIL_SERVER:-none}
+    backwards=
+    for name in $STEPS; do backwards="$name $backwards"; done
+    STEPS=$backwards
+    alone
+    steps 'undo'
+    say "drain is uninstalled."
+}
+
+from=$PWD
 cd -- "$(dirname -- "$0")"
 # pip does without a cache that it cannot write; npm ends.
 if ! [ -w "${HOME:-/}" ]; then export npm_config_cache="$PWD/.venv/cache" PIP_NO_CACHE_DIR=1; fi
 
-case ${1-} in
-demo) demo ;;
-test) shift && test_ "$@" ;;
+yes='' dry='' purge='' answers='' proot_name='' init_environment=''
+word=${1-install}
+case $word in
+--*) word=install ;;
+*) [ $# -eq 0 ] || shift ;;
+esac
+case $word in
+demo | test)
+    # shellcheck source=tests/environment.sh
+    . ./tests/environment.sh
+    "${word}_" "$@"
+    ;;
+install | upgrade | uninstall)
+    read_options "$@"
+    "${word}_"
+    ;;
 *) usage ;;
 esac

@@ -4,12 +4,15 @@ import argparse
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from drain import assembly, lock, rebuild as rebuilding
+from drain.backup import snapshot
 from drain.commands.common import LOCK_WAIT_SECONDS, begin, locked_ledger
-from drain.database import Database, version_of
+from drain.database import Database, Schema, version_of
 from drain.logbook import LOGBOOK
 from drain.relay.tables import QUEUE
 from drain.tables import LEDGER
@@ -24,13 +27,24 @@ def migrate(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         (config.relay_folder / "queue.db", QUEUE),
     ]
     with lock.held(config.lock_path, log, timeout_seconds=LOCK_WAIT_SECONDS):
-        for path, schema in kept:
-            if path.exists():
-                before = version_of(path)
-                with contextlib.closing(Database(path, schema)):
-                    words = "as it was" if before == schema.version else f"until now {before}"
-                    print(f"{path}: schema {schema.version}, {words}.")
+        there = [(path, schema, version_of(path)) for path, schema in kept if path.exists()]
+        # All of them or none: what an older drain can use no more, the person could not go back with.
+        for path, schema, before in there:
+            if before != schema.version:
+                _try(path, schema)
+        for path, schema, before in there:
+            with contextlib.closing(Database(path, schema)):
+                words = "as it was" if before == schema.version else f"until now {before}"
+                print(f"{path}: schema {schema.version}, {words}.")
     return os.EX_OK
+
+
+def _try(path: Path, schema: Schema) -> None:
+    """Brings a copy up to date, beside the file, and throws it away."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        trial = Path(folder) / path.name
+        snapshot.take(path, trial)
+        Database(trial, schema).close()
 
 
 def rebuild(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -51,6 +51,17 @@ def test_an_empty_bucket_is_a_line_too(house: House) -> None:
     assert json.loads(line)["listed"] == 0
 
 
+def test_a_quiet_pass_says_nothing_unless_something_is_wrong(house: House) -> None:
+    """cron makes a letter of every line."""
+    house.put("one")
+    done = drain(house, "once", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(house.smtp.filed) == 1
+    done = drain(house, "once", "--quiet", R2_SECRET_ACCESS_KEY="wrong")
+    assert done.returncode == 77
+    assert "R2_SECRET_ACCESS_KEY" in done.stderr
+
+
 def test_a_pass_with_nothing_sealed_does_not_load_cryptography(house: House, tmp_path: Path) -> None:
     """It costs as much as the rest of an idle pass."""
     script = "import sys; from drain.cli import main; main(['once']); print('cryptography' in sys.modules)"
