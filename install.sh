@@ -65,6 +65,11 @@ run() {
     fi
 }
 
+# The same for a command whose words are for the person.
+told() {
+    if [ -n "$dry" ]; then run "$@"; else "$@"; fi
+}
+
 # put SOURCE TARGET MODE: a file that is whole or as it was; `changed` says whether it was another.
 put() {
     if cmp -s "$1" "$2" && [ "$(stat -c %a "$2")" = "$3" ]; then return; fi
@@ -105,10 +110,14 @@ apt_install() {
         apt-get -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" </dev/null
 }
 
-needs_python() {
-    command -v python3 >/dev/null || packages python3 python3-venv
+not_too_old() {
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail 69 "drain needs Python 3.11 or newer, and python3 here is $(python3 -V 2>&1)."
+}
+
+needs_python() {
+    command -v python3 >/dev/null || packages python3 python3-venv
+    not_too_old
     # Debian leaves them out of its Python.
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages python3-venv
 }
@@ -199,6 +208,12 @@ choose() {
     eval "$1=\$found"
 }
 
+# remember ANSWER...: for the next time.
+remember() {
+    if [ "$(cat "$DIR/answers" 2>/dev/null)" = "$(printf '%s\n' "$@")" ]; then return; fi
+    printf '%s\n' "$@" >"$DIR/answers" || fail 73 "cannot write to $DIR."
+}
+
 # --- The steps that all places share
 
 # What makes a version what it is; with the Python, since an environment does not outlive it.
@@ -225,6 +240,7 @@ do_program() {
         make_environment "$new"
         run touch "$new/complete" || fail 73 "cannot write $new."
     fi
+    put README.md "$DIR/README.md" 644
     put systemd/alert.sh "$DIR/systemd/alert.sh" 755
     put termux/alert.sh "$DIR/termux/alert.sh" 755
     if [ "$(in_use)" != "versions/$name" ]; then switch_to "versions/$name"; fi
@@ -260,14 +276,12 @@ switch_to() {
         kept=$STATE/backups/before-${1#versions/}-$(date +%Y%m%dT%H%M%S).tar
         say "      backup: $kept"
         run mkdir -p -m 700 "$STATE/backups"
-        run "$DIR/$old/bin/drain" backup "$kept" ||
+        run "$BIN" backup "$kept" ||
             fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again."
         stop_drain
         link_to "$1"
         restart=yes
-        if [ -n "$dry" ]; then
-            run drain ledger migrate
-        elif ! quietly as_drain "$PROGRAM" ledger migrate; then
+        if ! run "$BIN" ledger migrate; then
             link_to "$old"
             start_drain
             fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $kept"
@@ -304,14 +318,9 @@ do_settings() {
     set -- init --no-doctor
     if [ -n "$answers" ]; then set -- "$@" --answers "$answers"; fi
     if [ -n "$yes" ]; then set -- "$@" --yes; fi
-    if [ -n "$dry" ]; then
-        run drain "$@"
-        return
-    fi
-    # What it says is for the person.
     # shellcheck disable=SC2086 # several words, or none
-    env $init_environment "$PROGRAM" "$@" || fail $? "the settings are not finished; the sentence is above. ./install.sh goes on from here."
-    own_settings
+    told env $init_environment "$BIN" "$@" ||
+        fail $? "the settings are not finished; the sentence is above. ./install.sh goes on from here."
 }
 
 settings_sum() { cksum "$ENV_FILE" 2>/dev/null || :; }
@@ -331,12 +340,8 @@ do_server() {
         set -- setup "$DRAIN_MAIL_SERVER"
         if [ -n "$yes" ]; then set -- "$@" --yes; fi
         if [ -n "$proot_name" ]; then set -- "$@" --proot "$proot_name"; fi
-        if [ -n "$dry" ]; then
-            run drain "$@"
-            return
-        fi
-        "$PROGRAM" "$@" || fail $? "the mail server is not ready; the sentence is above. ./install.sh goes on from here."
-        own_settings
+        told "$BIN" "$@" ||
+            fail $? "the mail server is not ready; the sentence is above. ./install.sh goes on from here."
         ;;
     esac
 }
@@ -348,13 +353,10 @@ undo_server() {
 }
 
 do_doctor() {
-    if [ -n "$dry" ]; then
-        run drain doctor
-        return
-    fi
     code=0
-    as_drain "$PROGRAM" doctor || code=$?
-    case $code in
+    told "$BIN" doctor || code=$?
+    case $dry$code in
+    yes0) ;;
     0) say "Everything is as it should be." ;;
     1) say "Look at the lines with ! and ?: some cannot be known here, the others say what to do." ;;
     *) say "Do what the lines with x say; then: drain doctor" ;;
@@ -366,7 +368,7 @@ undo_doctor() { :; }
 # Why drain cannot start yet, as a sentence; "" if it can.
 incomplete() {
     [ -z "$dry" ] || return 0
-    words=$(as_drain "$PROGRAM" config 2>&1 >/dev/null) || printf '%s\n' "$words" | tail -n 1 | sed 's/^drain: //'
+    words=$("$BIN" config 2>&1 >/dev/null) || printf '%s\n' "$words" | tail -n 1 | sed 's/^drain: //'
 }
 
 # --- The words
@@ -436,13 +438,11 @@ install_() {
         say "run ./install.sh in Termux itself, with DRAIN_MAIL_SERVER=maddy."
         [ -n "$yes" ] || fail 64 "nothing was changed. --yes installs it in here all the same."
     fi
+    if command -v python3 >/dev/null; then not_too_old; fi
     questions
     alone
     before=$(settings_sum) restart=''
-    if [ -z "$dry" ]; then
-        printf 'DRAIN_MAIL_SERVER=%s\nDRAIN_START=%s\n' "$DRAIN_MAIL_SERVER" "$DRAIN_START" >"$DIR/answers" ||
-            fail 73 "cannot write to $DIR."
-    fi
+    if [ -z "$dry" ]; then remember "DRAIN_MAIL_SERVER=$DRAIN_MAIL_SERVER" "DRAIN_START=$DRAIN_START"; fi
     steps 'do'
     finish
 }

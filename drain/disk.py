@@ -23,6 +23,32 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def create(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Writes a file that must not be there yet; a crash leaves the whole of it or none.
+
+    Raises:
+        FileExistsError: it is there.
+        OSError: it cannot be written; then it is not there.
+    """
+    part = path.with_name(f"{path.name}.new")
+    part.unlink(missing_ok=True)  # of a writer that was killed
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, path)  # unlike a rename it takes nobody else's file away
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here (Android's shared storage)
+            part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Writes a file in the place of the one that is there, whose mode and owner it keeps; one that is new gets *mode*.
 
@@ -32,6 +58,9 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
         OSError: it cannot be written; then it is as it was.
     """
     path = path.resolve()
+    if path.exists() and not path.is_file():
+        # A rename would take a device's place: /dev/null is what DRAIN_ENV_FILE names for no file.
+        raise OSError(errno.EINVAL, "It is not a file", str(path))
     part = path.with_name(f"{path.name}.new")
     part.unlink(missing_ok=True)  # of a writer that was killed
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

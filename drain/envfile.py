@@ -76,7 +76,7 @@ def change(path: Path, values: Mapping[str, str]) -> None:
             _change_line(lines, name, f"{name}={quoted(value)}")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace(path, "".join(f"{line}\n" for line in lines).encode())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"The configuration file {path} cannot be written: {error}.") from error
 
 
@@ -86,7 +86,7 @@ def quoted(value: str) -> str:
     Raises:
         ConfigError: it has line ends, which no value can have.
     """
-    if len(value.splitlines()) > 1 or value.endswith(("\n", "\r")):
+    if len(f"{value}.".splitlines()) > 1:
         raise ConfigError("A value in drain.env is one line.")
     return shlex.quote(value) if value else ""
 

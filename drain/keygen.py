@@ -3,7 +3,7 @@
 import datetime
 import secrets
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drain.errors import ConfigError
@@ -26,10 +26,29 @@ class Place:
     has_token: bool
 
 
-def first(place: Place) -> str:
-    """Makes the first key pair, and a token if there is none; what to do now.
+@dataclass(frozen=True)
+class Made:
+    """A key pair, and the token that is made with the first.
 
-    What is there already is left as it is: then only the words come again.
+    ``words`` say where the pair is; ``token`` is None where there was one before.
+    """
+
+    private: Path
+    public: Path
+    words: str
+    token: Path | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What drain.env has to have for them."""
+        return {
+            "PRIVATE_KEY_FILE": str(self.private),
+            **({"ORIGIN_TOKEN_FILE": str(self.token)} if self.token else {}),
+        }
+
+
+def make_first(place: Place) -> Made:
+    """Makes the first key pair, and a token if there is none; what is there already is left as it is.
 
     Raises:
         ConfigError: a key is in use already, or a file cannot be written.
@@ -41,17 +60,24 @@ def first(place: Place) -> str:
         )
     if len(place.files) > 1:
         raise ConfigError(f"PRIVATE_KEY_FILE names {len(place.files)} files, and none is there.", "Name one.")
-    path = place.files[0] if place.files else place.folder / _NAME
+    made = _made(place.files[0] if place.files else place.folder / _NAME)
+    if place.has_token:
+        return made
     token = place.folder / _TOKEN_NAME
-    made = _made(path)
-    settings, commands = [f"PRIVATE_KEY_FILE={shlex.quote(str(path))}"], [_secret("DRAIN_PUBLIC_KEY", made.public)]
+    # One that is there is from an earlier time, and perhaps the Worker has it.
+    if not token.exists():
+        write_new(token, secrets.token_hex(_TOKEN_BYTES).encode() + b"\n", 0o600)
+    return replace(made, token=token)
+
+
+def first(place: Place) -> str:
+    """Makes the first key pair as `make_first` does; what to do now, also where it was there already."""
+    made = make_first(place)
+    settings = [f"{name}={shlex.quote(value)}" for name, value in made.settings.items()]
+    commands = [secret_command("DRAIN_PUBLIC_KEY", made.public)]
     kept = "the private key"
-    if not place.has_token:
-        # One that is there is from an earlier time, and perhaps the Worker has it.
-        if not token.exists():
-            write_new(token, secrets.token_hex(_TOKEN_BYTES).encode() + b"\n", 0o600)
-        settings.append(f"ORIGIN_TOKEN_FILE={shlex.quote(str(token))}")
-        commands.append(_secret("ORIGIN_TOKEN", token))
+    if made.token:
+        commands.append(secret_command("ORIGIN_TOKEN", made.token))
         kept += " and of origin-token"
     return f"""\
 {made.words}
@@ -67,6 +93,11 @@ is no copy, nobody can read what the Worker sealed.
    computer: copy the files there first, and delete the copies afterwards.
 {_indented(commands)}
 """
+
+
+def secret_command(name: str, path: Path) -> str:
+    """The command that gives the Worker a secret out of a file."""
+    return f"npx wrangler@4 secret put {name} < {shlex.quote(str(path))}"
 
 
 def rotate(place: Place, today: datetime.date) -> str:
@@ -93,7 +124,7 @@ Keep a copy of the new private key somewhere else, as of the old one.
 1. Put into {place.env_file}, and restart drain:
      PRIVATE_KEY_FILE={shlex.quote(_joined((path, *place.files)))}
 2. Only then give the Worker the new public key, in worker/:
-{_indented([_secret("DRAIN_PUBLIC_KEY", made.public)])}
+{_indented([secret_command("DRAIN_PUBLIC_KEY", made.public)])}
 3. Keep the old key, {" and ".join(olds)}, until {gone}.
    By then no mail under pending/ is sealed for it, if the Worker has the new key today and
    the lifecycle rules are those of worker/README.md. Then take it out of PRIVATE_KEY_FILE.
@@ -101,13 +132,7 @@ Keep a copy of the new private key somewhere else, as of the old one.
 """
 
 
-@dataclass(frozen=True)
-class _Made:
-    public: Path
-    words: str
-
-
-def _made(path: Path) -> _Made:
+def _made(path: Path) -> Made:
     """A new pair, or the one that is there."""
     there = path.exists()
     key, public = pair_at(path) if there else make(path)
@@ -115,7 +140,7 @@ def _made(path: Path) -> _Made:
 Private key  {path}   (key id {key_id(key).hex()}{", there already" if there else ""})
 Public key   {public}
 """
-    return _Made(public, words)
+    return Made(path, public, words)
 
 
 def _next(in_use: tuple[Path, ...]) -> Path:
@@ -127,10 +152,6 @@ def _next(in_use: tuple[Path, ...]) -> Path:
 
 def _joined(paths: tuple[Path, ...]) -> str:
     return ":".join(map(str, paths))
-
-
-def _secret(name: str, path: Path) -> str:
-    return f"npx wrangler@4 secret put {name} < {shlex.quote(str(path))}"
 
 
 def _indented(lines: list[str]) -> str:

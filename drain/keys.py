@@ -9,14 +9,13 @@ has changed, so that a key put into place is used without a restart.
 """
 
 import hashlib
-import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drain.disk import sync_folder
+from drain.disk import create
 from drain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -195,17 +194,7 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
         raise _there_already(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # EXCL for whatever comes between this and the question above.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            path.unlink()
-            raise
-        sync_folder(path.parent)
+        create(path, content, mode)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error}.") from error
 

@@ -42,6 +42,7 @@ class Setting:
     default: str
     secret: bool
     required: bool
+    section: str  # the heading that it begins; "": it belongs to the one before
 
 
 def setting(
@@ -51,9 +52,20 @@ def setting(
     default: str = "",
     secret: bool = False,
     required: bool = False,
+    section: str = "",
 ) -> Any:
-    """A dataclass field that declares a setting; the field's name in upper case is the setting's."""
-    metadata = {"parse": parse, "help": help_, "default": default, "secret": secret, "required": required}
+    """A dataclass field that declares a setting; the field's name in upper case is the setting's.
+
+    *section* is the heading of the group that begins with it.
+    """
+    metadata = {
+        "parse": parse,
+        "help": help_,
+        "default": default,
+        "secret": secret,
+        "required": required,
+        "section": section,
+    }
     return field(metadata=metadata)
 
 

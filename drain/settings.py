@@ -58,8 +58,9 @@ FILTERS = ("auth", "dnsbl", "clamav", "spamassassin", "ai", "decision")
 class Config:
     """The settings, parsed. Field ``x`` is the setting ``X``."""
 
-    # the bucket
-    r2_account_id: str = setting(account_id, "Cloudflare account id; with it the endpoint is known.")
+    r2_account_id: str = setting(
+        account_id, "Cloudflare account id; with it the endpoint is known.", section="The bucket"
+    )
     r2_access_key_id: str = setting(text, "Access key id of an R2 API token (Object Read & Write).", required=True)
     r2_secret_access_key: Secret = setting(Secret, "Its secret access key.", secret=True, required=True)
     r2_bucket: str = setting(text, "Name of the bucket.", required=True)
@@ -73,9 +74,10 @@ class Config:
         prefix, "Where mail goes that could not be delivered, for a person to look at.", default="quarantine/"
     )
 
-    # the keys
     private_key_file: tuple[Path, ...] = setting(
-        paths, "Private key that opens sealed mail, or several with colons; `drain keygen` makes one."
+        paths,
+        "Private key that opens sealed mail, or several with colons; `drain keygen` makes one.",
+        section="The keys",
     )
     origin_token: tuple[Secret, ...] = setting(
         tokens,
@@ -89,9 +91,11 @@ class Config:
     )
     mailbridge_private_key_path: str = setting(text, "Private key that opens what Mailbridge's Worker stored.")
 
-    # the mail server
     mail_domain: tuple[str, ...] = setting(
-        domains, "Your mail domain, or several with commas; nothing is ever sent to another.", required=True
+        domains,
+        "Your mail domain, or several with commas; nothing is ever sent to another.",
+        required=True,
+        section="The mail server",
     )
     inject_host: str = setting(text, "Host of the mail server.", default="127.0.0.1")
     inject_port: int = setting(whole(1, 65535), "Port of its inject listener.", default="9125")
@@ -110,9 +114,11 @@ class Config:
         "`none`: there is no catch-all, and such mail goes to quarantine.",
     )
 
-    # routing
     mail_admin_localpart: str = setting(
-        text, "Mailbox, at the first domain, for role addresses that have none of their own.", default="admin"
+        text,
+        "Mailbox, at the first domain, for role addresses that have none of their own.",
+        default="admin",
+        section="Who gets what",
     )
     role_addresses: tuple[str, ...] = setting(
         words, "More role addresses, beside postmaster abuse hostmaster webmaster security dmarc root."
@@ -125,12 +131,12 @@ class Config:
         text, "Aliases, one a line: `sales: alice` or `sales@example.org: bob@example.org`; # begins a comment."
     )
 
-    # the filters
     filters: tuple[str, ...] = setting(
         some_of(*FILTERS),
         "Which filters a mail passes, in this order, with commas: auth, dnsbl, clamav, spamassassin, ai, decision; "
         "or `none`.",
         default="auth",
+        section="The filters",
     )
     filter_fail_open: tuple[str, ...] = setting(
         some_of(*FILTERS),
@@ -214,9 +220,11 @@ class Config:
         choice("minimal", "summary", "full"), "What it is told of a mail.", default="minimal"
     )
 
-    # the relay: listening
     relay_enabled: bool = setting(
-        yes_no, "`drain run` takes outgoing mail too; `drain relay` does so in any case.", default="false"
+        yes_no,
+        "`drain run` takes outgoing mail too; `drain relay` does so in any case.",
+        default="false",
+        section="Outgoing mail: who may connect",
     )
     relay_host: str = setting(host, "Address that it listens on.", default="127.0.0.1")
     relay_port: int = setting(whole(1, 65535), "Port that it listens on.", default="2525")
@@ -237,11 +245,11 @@ class Config:
     relay_max_size: int = setting(size, "The largest mail taken; less where the upstream takes less.", default="25M")
     relay_max_recipients: int = setting(whole(1, 1000), "The most recipients of one mail.", default="100")
 
-    # the relay: who may send what
     allowed_from: tuple[str, ...] = setting(
         address_patterns,
         "Senders that may be used, in the envelope and in From: `alice@example.org`, `@example.org` for all of a "
         "domain, `<>` for the empty one; with commas. Empty: nothing is sent.",
+        section="Outgoing mail: who may send what",
     )
     relay_from_fallback: str = setting(
         address, "Takes the place of a sender that is empty or has no domain. Default: such mail is refused."
@@ -257,18 +265,19 @@ class Config:
     )
     rate_limit_per_day: int = setting(whole(0, 10**8), "Recipients a day for each user; 0: no limit.", default="1000")
 
-    # the relay: queue
     relay_key_file: Path = setting(
         path,
         "Key that the queued mails are encrypted with; made when it is first needed. Default: relay.key in "
         "~/.config/drain, which is not where the mails are.",
+        section="Outgoing mail: the queue",
     )
     relay_lifetime: float = setting(days, "Days after which a mail that cannot be sent goes back.", default="5")
     relay_connections: int = setting(whole(1, 64), "Mails sent at once.", default="2")
 
-    # the relay: where mail goes
     relay_upstream: str = setting(
-        choice("", *UPSTREAMS), "Where outgoing mail goes: " + ", ".join(UPSTREAMS[:-1]) + f" or {UPSTREAMS[-1]}."
+        choice("", *UPSTREAMS),
+        "Where outgoing mail goes: " + ", ".join(UPSTREAMS[:-1]) + f" or {UPSTREAMS[-1]}.",
+        section="Outgoing mail: where it goes",
     )
     smarthost_host: tuple[str, ...] = setting(
         servers, "Host of the smarthost, or several in order, each with its port or without, with commas."
@@ -302,9 +311,11 @@ class Config:
     dkim_selector: str = setting(text, "The name that its public key has in the DNS, below _domainkey.")
     dkim_key_file: str = setting(text, "Private RSA key to sign with, PEM.")
 
-    # when there is an alert
     alert_days: float = setting(
-        number(0), "Days that the oldest mail may wait in the bucket, with fractions; 0: never an alert.", default="3"
+        number(0),
+        "Days that the oldest mail may wait in the bucket, with fractions; 0: never an alert.",
+        default="3",
+        section="When there is an alert",
     )
     alert_count: int = setting(whole(0, 10**9), "Mails that may wait there; 0: never an alert.", default="500")
     alert_growth_passes: int = setting(
@@ -333,11 +344,11 @@ class Config:
     )
     alert_repeat: float = setting(hours, "Hours after which an alert that is on is told again; 0: never.", default="24")
 
-    # how it is told
     mail_alert_cmd: str = setting(
         text,
         "Command line that tells the person, run by `sh -c`: MAIL_ALERT_MSG and others in its environment, the message "
         "on its standard input; it has 30 seconds.",
+        section="How an alert is told",
     )
     mail_alert_msg: str = setting(text, "Words in front of each message. Default: `drain on <host>`.")
     ntfy_url: Secret = setting(secret_url, "Topic of ntfy that alerts go to: `https://ntfy.sh/<topic>`.", secret=True)
@@ -353,14 +364,17 @@ class Config:
         secret=True,
     )
 
-    # what is written after passes
-    metrics_file: str = setting(text, "Prometheus metrics are written there (node_exporter's textfile collector).")
+    metrics_file: str = setting(
+        text,
+        "Prometheus metrics are written there (node_exporter's textfile collector).",
+        section="What is written after passes",
+    )
     status_html: str = setting(text, "The page of `drain status --html` is written there.")
 
-    # asking the mailbox
     verify_imap_host: str = setting(
         host,
         "IMAP server of the mailboxes; mail whose delivery was cut off is looked for there before it is sent again.",
+        section="Asking the mailbox",
     )
     verify_imap_port: int = setting(whole(1, 65535), "Port of that server.", default="993")
     verify_imap_tls: str = setting(
@@ -376,10 +390,10 @@ class Config:
         seconds(0), "Seconds that the mail server may take to file a mail that it has taken.", default="120"
     )
 
-    # the machine
     state_dir: Path = setting(
         path,
         "Folder for the ledger, the lock and the secret behind X-Drain-Id. Default: $STATE_DIRECTORY of a unit, or ~/.local/state/drain.",
+        section="The machine",
     )
     ledger_db: str = setting(text, "The ledger. Default: ledger.db in STATE_DIR.")
     lockfile: str = setting(text, "The lock. Default: drain.lock in STATE_DIR.")
@@ -389,8 +403,9 @@ class Config:
         default="365",
     )
 
-    # the pass
-    poll_interval: float = setting(seconds(1), "Seconds between two looks into the bucket.", default="60")
+    poll_interval: float = setting(
+        seconds(1), "Seconds between two looks into the bucket.", default="60", section="Passes"
+    )
     concurrency: int = setting(whole(1, 256), "Mails in flight at once.", default="16")
     inject_connections: int = setting(whole(1, 64), "SMTP sessions at once.", default="2")
     memory_budget: int = setting(size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M")

@@ -9,12 +9,12 @@ HARDENED='drain drain-once drain-relay drain-recipients'
 SERVER_PACKAGES='postfix sasl2-bin libsasl2-modules'
 
 if [ "$PLACE" = system ]; then
-    STEPS='packages account program command settings server units start doctor'
+    STEPS='packages account command program settings server units start doctor'
     FROM=systemd/system UNIT_FOLDER=/etc/systemd/system
     # Units have theirs from systemd; who types `drain` has not.
     init_environment="STATE_DIR=$STATE RELAY_KEY_FILE=$(dirname "$ENV_FILE")/relay.key"
 else
-    STEPS='packages program command settings server units start doctor'
+    STEPS='packages command program settings server units start doctor'
     FROM=systemd/user UNIT_FOLDER=$HOME/.config/systemd/user
     UNITS=$USER_UNITS HARDENED=''
 fi
@@ -39,41 +39,39 @@ nothing in memory between; none: you start it yourself.'
     fi
 }
 
-as_drain() {
-    if [ "$PLACE" = system ]; then runuser -u drain -- env HOME="$STATE" "$@"; else "$@"; fi
-}
-
-# After somebody else, root that is, wrote there.
-own_settings() {
-    if [ "$PLACE" = system ]; then run chown -R drain: "$(dirname "$ENV_FILE")" "$STATE"; fi
-}
-
 manager() {
     if [ "$PLACE" = system ]; then run systemctl "$@"; else run systemctl --user "$@"; fi
 }
 
 words_packages="what Debian has: Python$(if [ "$PLACE" = system ]; then echo ', the mail server'; fi)"
 do_packages() {
+    needed=
     case $DRAIN_MAIL_SERVER in
     maddy)
         command -v maddy >/dev/null ||
             fail 69 "Maddy is not here. Debian has no package of it: install it as https://maddy.email says, then again."
         ;;
     postfix)
-        missing=
-        for package in $SERVER_PACKAGES; do installed "$package" || missing="$missing $package"; done
-        if [ -n "$missing" ] && [ -n "$dry" ]; then
-            run apt-get install "$missing"
-        elif [ -n "$missing" ]; then
-            # drain writes its configuration; without one it does not start.
-            if command -v debconf-set-selections >/dev/null; then
-                echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
-            fi
-            # shellcheck disable=SC2086 # several words
-            packages $missing
+        needed=$SERVER_PACKAGES
+        # drain writes its configuration; without one it does not start.
+        if [ -z "$dry" ] && ! installed postfix && command -v debconf-set-selections >/dev/null; then
+            echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
         fi
         ;;
     esac
+    # The processors of 32 bits: of cffi there is no wheel for them, and pip builds it.
+    case $(uname -m) in
+    armv6*) fail 69 "this processor (armv6) is too old: the package cryptography has nothing for it. A Zero 2 will do." ;;
+    arm*) needed="$needed gcc libc6-dev libffi-dev python3-dev" ;;
+    esac
+    missing=
+    for package in $needed; do installed "$package" || missing="$missing $package"; done
+    if [ -n "$missing" ] && [ -n "$dry" ]; then
+        run apt-get install "$missing"
+    elif [ -n "$missing" ]; then
+        # shellcheck disable=SC2086 # several words
+        packages $missing
+    fi
     if [ -z "$dry" ]; then needs_python; fi
 }
 undo_packages() { say "      kept: packages of Debian, which others may need by now"; }
@@ -142,7 +140,10 @@ undo_units() {
         # What `systemctl edit` wrote is the person's.
         run rmdir "$UNIT_FOLDER/$service.service.d" || :
     done
-    if [ "$init" = systemd ]; then manager daemon-reload; fi
+    if [ "$init" = systemd ]; then
+        manager daemon-reload
+        manager reset-failed 'drain*' || : # or those that failed are remembered
+    fi
     if [ "$PLACE" = system ]; then
         run rm -f /etc/cron.d/drain
     elif crontab -l 2>/dev/null | grep -qF "$MARK"; then
@@ -205,7 +206,7 @@ starts() {
     fi || fail 75 "$1 did not start; \`journalctl -u $1 -e\` says why."
 }
 
-sends() { as_drain "$PROGRAM" config 2>/dev/null | grep -qix 'RELAY_ENABLED=true'; }
+sends() { "$BIN" config 2>/dev/null | grep -qix 'RELAY_ENABLED=true'; }
 
 linger() {
     [ "$(loginctl show-user --property=Linger "$(user)" 2>/dev/null)" != Linger=yes ] || return 0

@@ -666,12 +666,13 @@ def test_keys_are_called_by_their_files_names_in_whatever_order(tmp_path: Path) 
     assert labelled([one], tmp_path / "queue") == {"k.pem": one, "relay.key": tmp_path / "queue"}
 
 
-def test_maddy_is_looked_for_where_its_configuration_says_and_in_a_proot(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["containers/debian/rootfs", "installed-rootfs/debian"])
+def test_maddy_is_looked_for_where_its_configuration_says_and_in_a_proot(tmp_path: Path, layout: str) -> None:
     config = tmp_path / "maddy.conf"
-    config.write_text("hostname x\n# state_dir /comment\nstate_dir /srv/maddy\n")
-    root = tmp_path / "usr" / "var/lib/proot-distro/installed-rootfs/debian"
+    config.write_text('hostname x\n# state_dir /comment\nstate_dir "/srv/my maddy"\n')
+    root = tmp_path / "usr" / "var/lib/proot-distro" / layout
     root.mkdir(parents=True)
     folders = maddy_folders(config, {"PREFIX": str(tmp_path / "usr")})
-    assert folders[:3] == (Path("/srv/maddy"), root / "srv/maddy", root / "var/lib/maddy")
+    assert folders[:3] == (Path("/srv/my maddy"), root / "srv/my maddy", root / "var/lib/maddy")
     assert folders[-1] == Path("/var/lib/maddy")
     assert maddy_folders(tmp_path / "none", {}) == (Path("/var/lib/maddy"),)

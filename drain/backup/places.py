@@ -11,7 +11,7 @@ from pathlib import Path
 # What belongs to Maddy. The mails lie beside, in a folder of their own, which is not in a backup.
 MADDY = ("imapsql.db", "credentials.db")
 _USUAL = Path("/var/lib/maddy")
-_STATE_DIR = re.compile(r"^\s*state_dir\s+(\S+)\s*$", re.MULTILINE)
+_STATE_DIR = re.compile(r'^\s*state_dir\s+("[^"\n]+"|\S+)\s*$', re.MULTILINE)
 # What names in a backup cannot have.
 _UNFIT = re.compile(r"^[.-]|[^A-Za-z0-9._-]")
 _LARGEST_CONFIGURATION = 1024 * 1024
@@ -66,8 +66,10 @@ def _maddy_folders(maddy_config: Path | None, environ: Mapping[str, str]) -> Ite
     if named:
         yield named
     prefix = environ.get("PREFIX")  # Termux
-    roots = sorted(Path(prefix).glob("var/lib/proot-distro/installed-rootfs/*")) if prefix else []
-    for root in roots:
+    # proot-distro since 5.0, and before.
+    layouts = ("containers/*/rootfs", "installed-rootfs/*")
+    distros = Path(prefix) / "var/lib/proot-distro" if prefix else None
+    for root in [root for layout in layouts for root in sorted(distros.glob(layout))] if distros else []:
         if named:
             yield root / named.relative_to("/")
         yield root / _USUAL.relative_to("/")

@@ -47,7 +47,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     service.gives_up = not config.relay_enabled
     with _relay_beside(config, log, service.sweep.stop):
         summary = service.run()
-    return os.EX_OK if summary.stopped else exit_code(summary)
+        # By a signal, whatever became of the last pass; else it gave up.
+        stopped = service.sweep.stop.is_set()
+    return os.EX_OK if stopped else exit_code(summary)
 
 
 @contextlib.contextmanager

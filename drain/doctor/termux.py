@@ -12,6 +12,11 @@ from drain.doctor.say import Say
 _SAY = Say("termux")
 # Android's storage that apps share is FAT or something that looks like it: no modes, no flock.
 _SHARED_STORAGE = ("/storage/", "/sdcard/", "/mnt/media_rw/", "/data/media/")
+# As termux/steps.sh of install.sh puts them.
+_SERVICE = "var/service/drain"
+_LOG = "var/log/sv/drain/current"
+_BOOT_SCRIPT = "10-drain"
+_PREFIX = "/data/data/com.termux/files/usr"
 
 
 def check(environ: Mapping[str, str], state_dir: Path, *, seconds: float = SECONDS) -> Iterator[Finding]:
@@ -24,6 +29,7 @@ def check(environ: Mapping[str, str], state_dir: Path, *, seconds: float = SECON
         yield _SAY.failure(words, "Set STATE_DIR to a folder below $HOME.")
     else:
         yield _SAY.ok(f"{state_dir} is in Termux's own storage.")
+    yield from _service(environ, seconds)
     yield from _api(environ, seconds)
     yield from _boot(Path(environ.get("HOME") or "~").expanduser() / ".termux/boot")
     words = "Whether Termux holds its wake lock cannot be asked. Without it Android lets drain sleep."
@@ -32,6 +38,30 @@ def check(environ: Mapping[str, str], state_dir: Path, *, seconds: float = SECON
     words = "Whether Android's battery optimisation stops Termux cannot be asked."
     look = "Android's settings: Apps, Termux, Battery: Unrestricted. The same for Termux:API and Termux:Boot."
     yield _SAY.unknown(words, look)
+
+
+def _service(environ: Mapping[str, str], seconds: float) -> Iterator[Finding]:
+    """Whether runit looks after drain: what `sv status` prints is in sv(8)."""
+    prefix = Path(environ.get("PREFIX") or _PREFIX)
+    folder = prefix / _SERVICE
+    if not (folder / "run").is_file():
+        words = f"There is no service {folder}: nothing starts drain again after it was killed."
+        yield _SAY.warning(words, "`./install.sh` puts it there, if nothing else starts drain.")
+        return
+    state = (ask(["sv", "status", str(folder)], environ, seconds) or "").partition(":")[0]
+    if state == "run" and (folder / "waits").exists():
+        words = "The service drain has ended, and waits to be tried again."
+        yield _SAY.failure(words, f"{prefix / _LOG} says why. Once that is mended: sv restart drain")
+    elif state == "run" and not (folder / "down").exists():
+        yield _SAY.ok(f"The service drain runs; its log is {prefix / _LOG}.")
+    elif state == "run":
+        words = f"The service drain runs, but {folder / 'down'} keeps it from starting with Termux."
+        yield _SAY.warning(words, "sv-enable drain")
+    elif state in ("down", "finish"):
+        yield _SAY.warning("The service drain is down: no mail is fetched.", "sv-enable drain; then: sv status drain")
+    else:
+        words = "`sv status drain` does not answer: termux-services does not run, and so drain does not."
+        yield _SAY.failure(words, "Open a new session of Termux, which starts it; or: service-daemon start")
 
 
 def _api(environ: Mapping[str, str], seconds: float) -> Iterator[Finding]:
@@ -55,16 +85,21 @@ def _api(environ: Mapping[str, str], seconds: float) -> Iterator[Finding]:
 
 def _boot(folder: Path) -> Iterator[Finding]:
     try:
-        scripts = [path.read_text("utf-8", "replace") for path in sorted(folder.iterdir()) if path.is_file()]
+        scripts = {path.name: path.read_text("utf-8", "replace") for path in folder.iterdir() if path.is_file()}
     except OSError:
-        scripts = []
+        scripts = {}
+    script = folder / _BOOT_SCRIPT
     if not scripts:
         words = f"{folder} has no script: nothing starts drain after the phone was off."
-        hint = "Install the app Termux:Boot, open it once, and put the script in termux/ there."
+        hint = f"`./install.sh` puts {_BOOT_SCRIPT} there; then install the app Termux:Boot, and open it once."
         yield _SAY.warning(words, hint)
-    elif not any("termux-wake-lock" in script for script in scripts):
+    elif not any("termux-wake-lock" in text for text in scripts.values()):
         words = f"No script in {folder} calls termux-wake-lock."
-        yield _SAY.warning(words, "Make it the first line of the first script.")
+        yield _SAY.warning(words, f"`./install.sh` puts {_BOOT_SCRIPT} there, which does so first.")
+    elif not any("start-services" in text or "service-daemon" in text or "drain" in text for text in scripts.values()):
+        words = f"No script in {folder} starts drain or termux-services."
+        yield _SAY.warning(words, f"`./install.sh` puts {_BOOT_SCRIPT} there, which does so.")
     else:
-        words = f"{folder} has a script with termux-wake-lock. That the app Termux:Boot is there cannot be asked."
+        there = script if script.name in scripts else folder
+        words = f"{there} starts drain with the phone. That the app Termux:Boot is there cannot be asked."
         yield _SAY.ok(words)

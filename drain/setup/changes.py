@@ -1,24 +1,25 @@
-"""The files of a mail server's configuration: what would change, shown and asked about, then written.
+"""The files of a mail server's configuration: what would change, shown, then written, or put back.
 
 Nothing is written before all of it is known and the person has said yes; what was
 there before is kept beside, once, under its name and ``.before-drain``.
 """
 
+import contextlib
 import difflib
 import os
-import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from drain.disk import replace
+from drain.disk import replace, sync_folder
 from drain.errors import ConfigError
 from drain.text import clean
 
 BEFORE = ".before-drain"
 _HIDDEN = "(not shown: it holds a secret)"
+_LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class File:
         path: absolute, as this process sees it (within a proot's root too).
         content: all of it.
         mode: permission bits.
-        owner: numeric user and group; None: of whoever runs this.
+        owner: numeric user and group; None: of whoever runs this, or as it is.
         secret: its content is never shown, only that it changes.
+        nobodys: what its package puts there: in that form it is no person's work, and nobody is asked.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class File:
     mode: int = 0o644
     owner: tuple[int, int] | None = None
     secret: bool = False
+    nobodys: bytes | None = None
 
     @property
     def done(self) -> bool:
@@ -51,52 +54,115 @@ class File:
         return same and owned and stat.S_IMODE(about.st_mode) == self.mode
 
 
+@dataclass(frozen=True)
+class _Former:
+    """A file as it was; ``content`` is None where there was none."""
+
+    path: Path
+    content: bytes | None
+    mode: int = 0
+    owner: tuple[int, int] = (0, 0)
+
+
 def pending(files: Sequence[File]) -> list[File]:
     """Those that are not yet as they shall be."""
     return [file for file in files if not file.done]
 
 
 def show(files: Sequence[File], stream: TextIO) -> None:
-    """What would change, as unified diffs; of a file that is new and of a secret one a line."""
+    """What would change, as unified diffs; of a file that is new and of a secret one a line.
+
+    Raises:
+        ConfigError: a file that is there cannot be read.
+    """
     for file in files:
         if not file.path.exists():
-            print(f"new file {file.path} (mode {file.mode:04o})", file=stream)
+            print(clean(f"new file {file.path} (mode {file.mode:04o})"), file=stream)
+            continue
+        was = _read(file.path)
+        if was == file.content:
+            print(clean(f"mode or owner: {file.path} ({file.mode:04o})"), file=stream)
         elif file.secret:
-            print(f"changed: {file.path} {_HIDDEN}", file=stream)
+            print(clean(f"changed: {file.path} {_HIDDEN}"), file=stream)
         else:
-            before = file.path.read_text("utf-8", "replace").splitlines()
-            after = file.content.decode("utf-8", "replace").splitlines()
-            lines = list(difflib.unified_diff(before, after, str(file.path), f"{file.path} (drain's)", lineterm=""))
-            print("\n".join(map(clean, lines)) or f"mode or owner: {file.path} ({file.mode:04o})", file=stream)
+            before, after = (text.decode("utf-8", "replace").splitlines() for text in (was, file.content))
+            for line in difflib.unified_diff(before, after, str(file.path), f"{file.path} (drain's)", lineterm=""):
+                print(clean(line, _LONGEST_LINE), file=stream)
 
 
 def overwritten(files: Sequence[File]) -> list[File]:
-    """Those that are there with another content, and are not drain's own from an earlier time."""
-    return [file for file in files if file.path.exists() and not file.done]
-
-
-def write(files: Sequence[File]) -> None:
-    """Writes them; what was there is kept beside, but never over what was kept before.
+    """Those that are there with another content which is a person's work: the person is asked.
 
     Raises:
-        ConfigError: one cannot be written; those before it are.
+        ConfigError: a file that is there cannot be read.
     """
-    for file in files:
-        try:
-            kept = file.path.with_name(file.path.name + BEFORE)
-            if file.path.exists() and not kept.exists():
-                shutil.copy2(file.path, kept)
-            file.path.parent.mkdir(parents=True, exist_ok=True)
-            if file.path.exists():
-                # Mode and owner first: a secret is not for a moment in a file that others read.
-                _own(file)
-            replace(file.path, file.content, file.mode)
-            _own(file)
-        except OSError as error:
-            raise ConfigError(f"{file.path} cannot be written: {error}.", "Run this as root.") from error
+    return [file for file in files if file.path.exists() and _read(file.path) not in (file.content, file.nobodys)]
 
 
-def _own(file: File) -> None:
-    if file.owner is not None:
-        os.chown(file.path, *file.owner)
-    file.path.chmod(file.mode)
+@contextlib.contextmanager
+def written(files: Sequence[File]) -> Iterator[None]:
+    """Writes them; if that or what is done meanwhile fails, all of them are put back as they were.
+
+    What was there is kept beside, but never over what was kept before.
+
+    Raises:
+        ConfigError: one cannot be written.
+    """
+    former = [_former(file.path) for file in files]
+    try:
+        for file, was in zip(files, former, strict=True):
+            try:
+                _write(file, was)
+            except OSError as error:
+                raise ConfigError(f"{file.path} cannot be written: {error}.", "All is as it was.") from error
+        yield
+    except BaseException:
+        for was in former:
+            _put_back(was)
+        raise
+
+
+def _former(path: Path) -> _Former:
+    if not path.exists():
+        return _Former(path, None)
+    about = path.stat()
+    return _Former(path, _read(path), stat.S_IMODE(about.st_mode), (about.st_uid, about.st_gid))
+
+
+def _write(file: File, was: _Former) -> None:
+    kept = file.path.with_name(file.path.name + BEFORE)
+    if was.content is not None and was.content != file.content and not kept.exists():
+        _place(kept, was.content, was.mode, was.owner)
+    file.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _place(file.path, file.content, file.mode, file.owner)
+
+
+def _place(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+    """Whole, and for nobody else's eyes before its mode is narrow."""
+    if path.exists():
+        _own(path, mode, owner)
+    # For a new one the mode comes last: its owner first.
+    replace(path, content, 0o600)
+    _own(path, mode, owner)
+
+
+def _own(path: Path, mode: int, owner: tuple[int, int] | None) -> None:
+    if owner is not None:
+        os.chown(path, *owner)
+    path.chmod(mode)
+
+
+def _put_back(was: _Former) -> None:
+    with contextlib.suppress(OSError):  # the first error is the one to be told
+        if was.content is not None:
+            _place(was.path, was.content, was.mode, was.owner)
+        elif was.path.exists():
+            was.path.unlink()
+            sync_folder(was.path.parent)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error}.", "Run this as root.") from error

@@ -23,7 +23,7 @@ from tests.support import ended, until
 
 ROOT = Path(__file__).parents[2]
 TERMUX, SYSTEMD = ROOT / "termux" / "alert.sh", ROOT / "systemd" / "alert.sh"
-UNIT = ROOT / "systemd" / "drain-failed@.service"
+UNIT = ROOT / "systemd" / "system" / "drain-failed@.service"
 ALERT = Alert(Kind.BACKLOG_AGE, "", AlertState.ON, "12 mails wait.", 12, 3600.0, 1_800_000_000.0)
 MEGABYTE = 1024 * 1024
 # As long as a hook may take in these tests, beside the grace after SIGTERM.
@@ -487,23 +487,6 @@ def test_a_journal_that_is_not_there_is_a_failure(folder: Folder) -> None:
     command(folder, "wall", "cat > /dev/null")
     words = folder.failure(f"PATH='{folder.path}/bin:{os.environ['PATH']}'\nsh '{SYSTEMD}'")
     assert "Failed to create stream fd" in words
-
-
-def test_systemd_has_nothing_to_say_of_the_unit(folder: Folder) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("no systemd-analyze here")
-    unit = folder.path / "drain-failed@.service"
-    # A copy: where this project lies may have a blank in it.
-    script = shutil.copy(SYSTEMD, folder.path)
-    unit.write_text(UNIT.read_text().replace("/opt/drain/systemd/alert.sh", str(script)))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(folder.path / "drain-failed@drain.service")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_the_unit_sets_what_a_hook_is_told_by() -> None:

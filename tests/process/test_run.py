@@ -158,3 +158,14 @@ def test_systemd_hears_ready_status_watchdog_and_stopping(house: House, tmp_path
             while "STOPPING=1" not in heard:
                 heard.append(systemd.recv(4096).decode())
     assert heard[0].startswith("READY=1\nSTATUS=")
+
+
+def test_sigterm_after_a_pass_that_was_refused_is_a_clean_end(house: House) -> None:
+    """For systemd another exit code is a failure, which somebody would be told of at each stop."""
+    with running(house, POLL_INTERVAL="1") as process:
+        until(lambda: house.s3.requests["ListObjectsV2"] >= 1)
+        house.s3.fault = lambda operation, key: Fault(status=403, code="AccessDenied")
+        seen = house.s3.requests["ListObjectsV2"]
+        until(lambda: house.s3.requests["ListObjectsV2"] >= seen + 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
