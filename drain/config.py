@@ -240,7 +240,7 @@ def check_relay(config: Config) -> None:
     if config.relay_from_fallback and not matches(config.relay_from_fallback, config.allowed_from):
         raise ConfigError("RELAY_FROM_FALLBACK is not in ALLOWED_FROM.", "Its mail would be refused.")
     if config.relay_upstream == "smtp":
-        _check_smarthost(config)
+        check_smarthost(config)
     _check_listener(config)
 
 
@@ -256,7 +256,12 @@ def _check_listener(config: Config) -> None:
         raise ConfigError("RELAY_PORT is INJECT_PORT.", "The relay and the mail server cannot share a port.")
 
 
-def _check_smarthost(config: Config) -> None:
+def check_smarthost(config: Config) -> None:
+    """Whether a smarthost can be used as the settings say.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     if bool(config.smarthost_user) != bool(config.smarthost_pass):
         raise ConfigError(
             "SMARTHOST_USER and SMARTHOST_PASS go together.", "A smarthost that wants no login has neither."

@@ -1,9 +1,8 @@
-import re
 from pathlib import Path
 
 import pytest
 
-from drain import config, envfile
+from drain import config
 from drain.errors import ConfigError
 from drain.setting import Secret
 from drain.settings import SETTINGS, Config
@@ -249,14 +248,6 @@ class TestSecrets:
             config.load(environ)
 
 
-def test_the_reference_in_the_readme_is_the_one_that_the_code_makes() -> None:
-    """`drain config --reference` between two marks; nothing is explained a second time by hand."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"<!-- settings -->\n(.*?)<!-- /settings -->", readme, re.DOTALL)
-    assert found is not None
-    assert found[1] == config.reference()
-
-
 def test_every_setting_has_help() -> None:
     assert all(len(setting.help) > 10 for setting in SETTINGS.values())
 
@@ -405,22 +396,3 @@ class TestFilters:
         )
         done = subprocess.run([sys.executable, "-c", script], env=MINIMAL, capture_output=True, text=True, check=True)
         assert done.stdout == "[]\n"
-
-
-def test_every_line_for_drain_env_in_the_readme_and_the_examples_can_be_read(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
-    places = [root / "README.md", *(root / "termux").iterdir(), *(root / "systemd").iterdir()]
-    lines = {
-        found[1]
-        for place in places
-        for found in re.finditer(
-            r"(?:^#? *|`)([A-Z][A-Z0-9_]+=[^`\n]+)", place.read_text(encoding="utf-8"), re.MULTILINE
-        )
-        if found[1].partition("=")[0] in SETTINGS and " drain" not in found[1]
-    }
-    assert 'MAIL_ALERT_CMD="sh ~/drain/termux/alert.sh"' in lines
-    for line in lines:
-        file = tmp_path / "drain.env"
-        file.write_text(f"{line}\n")
-        file.chmod(0o600)
-        envfile.read(file)

@@ -151,12 +151,3 @@ def test_every_dependency_is_pure_python() -> None:
         needed = [Requirement(requirement) for requirement in distribution.requires or []]
         waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
     assert "botocore" in seen
-
-
-def test_every_command_is_in_the_readme() -> None:
-    from drain.cli import _parser
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for line in _parser().format_help().splitlines():
-        if command := re.match(r"    (\w+) +\w", line):
-            assert f"drain {command[1]}" in readme

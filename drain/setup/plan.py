@@ -1,7 +1,6 @@
 """What a mail server needs to know, from drain.env and the words of the command."""
 
 import contextlib
-import dataclasses
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,20 +184,6 @@ def _mailbox(word: str, domains: tuple[str, ...]) -> str:
     raise WrongUse(f"--mailbox {clean(word)!r} is no mailbox in MAIL_DOMAIN.", f"Give one at {', '.join(domains)}.")
 
 
-def _check_smarthost(config: Config) -> None:
-    """As for the relay; what is only the relay's is right in any case."""
-    configuration.check_relay(
-        dataclasses.replace(
-            config,
-            relay_upstream="smtp",
-            relay_host="127.0.0.1",
-            relay_tls="starttls",
-            inject_user=config.inject_user or _USER,
-            inject_pass=config.inject_pass or Secret(_USER),
-        )
-    )
-
-
 def _outbound(config: Config, way: str | None) -> Relay | Smarthost | None:
     if way is None:
         way = "relay" if config.relay_enabled else "smarthost" if config.smarthost_host else "none"
@@ -212,7 +197,7 @@ def _outbound(config: Config, way: str | None) -> Relay | Smarthost | None:
     if way == "smarthost":
         if not config.smarthost_host:
             raise ConfigError("SMARTHOST_HOST is not set.", "Without a smarthost, say --outbound none.")
-        _check_smarthost(config)
+        configuration.check_smarthost(config)
         return Smarthost(
             config.smarthosts,
             config.smarthost_user,
