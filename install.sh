@@ -27,6 +27,7 @@ usage: ./install.sh demo          show the main job with embedded servers
 options of install:
        --yes            ask nothing
        --answers FILE   answers, NAME=value: settings of drain, DRAIN_MAIL_SERVER, DRAIN_START
+       --restore FILE   put this backup back first, on a new machine
        --dry-run        say every step, and change nothing
 
 demo and test write to this folder alone: .venv/ and worker/node_modules/. Debian packages that
@@ -47,7 +48,8 @@ say() { printf '%s\n' "$*"; }
 
 # Runs a command whose words matter only where it fails.
 quietly() {
-    words=$("$@" 2>&1) || {
+    # Without our lock, here and below: a server that is started would keep it for ever.
+    words=$("$@" 2>&1 9>&-) || {
         code=$?
         printf '%s\n' "$words" >&2
         return "$code"
@@ -67,7 +69,7 @@ run() {
 
 # The same for a command whose words are for the person.
 told() {
-    if [ -n "$dry" ]; then run "$@"; else "$@"; fi
+    if [ -n "$dry" ]; then run "$@"; else "$@" 9>&-; fi
 }
 
 # put SOURCE TARGET MODE: a file that is whole or as it was; `changed` says whether it was another.
@@ -154,7 +156,7 @@ find_place() {
         DIR=$PREFIX/opt/drain BIN=$PREFIX/bin/drain
         STATE=$HOME/.local/state/drain ENV_FILE=$HOME/.config/drain/drain.env
     elif [ "$(id -u)" -eq 0 ]; then
-        PLACE=system
+        PLACE=system sudo='sudo '
         where="Debian or its kin, as root. drain gets a user of its own"
         DIR=/opt/drain BIN=/usr/local/bin/drain
         STATE=/var/lib/drain ENV_FILE=/etc/drain/drain.env
@@ -276,14 +278,18 @@ switch_to() {
         kept=$STATE/backups/before-${1#versions/}-$(date +%Y%m%dT%H%M%S).tar
         say "      backup: $kept"
         run mkdir -p -m 700 "$STATE/backups"
-        run "$BIN" backup "$kept" ||
-            fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again."
+        code=0
+        run "$BIN" backup "$kept" || code=$?
+        case $code in
+        0 | 66) ;; # 66: it lacks a file that drain.env names, and says which
+        *) fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again." ;;
+        esac
+        stopped=yes
         stop_drain
         link_to "$1"
         restart=yes
         if ! run "$BIN" ledger migrate; then
             link_to "$old"
-            start_drain
             fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $kept"
         fi
         forget_old "${old#versions/}" "${1#versions/}"
@@ -315,12 +321,17 @@ undo_program() {
 }
 
 do_settings() {
+    if [ -n "$backup" ] && ! [ -e "$ENV_FILE" ]; then
+        # shellcheck disable=SC2086 # several words, or none
+        told env $init_environment "$BIN" restore --yes "$backup" ||
+            fail $? "the backup could not be put back; the sentence is above."
+    fi
     set -- init --no-doctor
     if [ -n "$answers" ]; then set -- "$@" --answers "$answers"; fi
     if [ -n "$yes" ]; then set -- "$@" --yes; fi
     # shellcheck disable=SC2086 # several words, or none
     told env $init_environment "$BIN" "$@" ||
-        fail $? "the settings are not finished; the sentence is above. ./install.sh goes on from here."
+        fail $? "the settings are not finished; the sentence is above. ${sudo}./install.sh goes on from here."
 }
 
 settings_sum() { cksum "$ENV_FILE" 2>/dev/null || :; }
@@ -341,7 +352,7 @@ do_server() {
         if [ -n "$yes" ]; then set -- "$@" --yes; fi
         if [ -n "$proot_name" ]; then set -- "$@" --proot "$proot_name"; fi
         told "$BIN" "$@" ||
-            fail $? "the mail server is not ready; the sentence is above. ./install.sh goes on from here."
+            fail $? "the mail server is not ready; the sentence is above. ${sudo}./install.sh goes on from here."
         ;;
     esac
 }
@@ -359,7 +370,7 @@ do_doctor() {
     yes0) ;;
     0) say "Everything is as it should be." ;;
     1) say "Look at the lines with ! and ?: some cannot be known here, the others say what to do." ;;
-    *) say "Do what the lines with x say; then: drain doctor" ;;
+    *) say "Do what the lines with x say; then: ${sudo}drain doctor" ;;
     esac
 }
 
@@ -393,25 +404,36 @@ read_options() {
         --answers)
             [ $# -gt 1 ] || usage
             shift
-            answers=$1
+            answers=$(absolute "$1")
+            ;;
+        --restore)
+            [ $# -gt 1 ] || usage
+            shift
+            backup=$(absolute "$1")
             ;;
         *) usage ;;
         esac
         shift
     done
-    if [ -n "$answers" ]; then
-        case $answers in
-        /*) ;;
-        *) answers=$from/$answers ;;
-        esac
-        [ -r "$answers" ] || fail 66 "the file of answers $answers cannot be read."
-    fi
+    for file in "$answers" "$backup"; do
+        [ -z "$file" ] || [ -r "$file" ] || fail 66 "$file cannot be read."
+    done
+}
+
+# A path as it was meant where this was called.
+absolute() {
+    case $1 in
+    /*) printf '%s' "$1" ;;
+    *) printf '%s' "$from/$1" ;;
+    esac
 }
 
 # A second one would be in the way of this one. Without flock(1) there is nobody to ask.
 alone() {
     if [ -n "$dry" ] || ! command -v flock >/dev/null; then return; fi
-    { mkdir -p "$DIR" && exec 9>"$DIR/lock"; } 2>/dev/null || fail 73 "cannot write to $DIR."
+    # Asked before: a failed exec would end this without a word.
+    (mkdir -p "$DIR" && : >>"$DIR/lock") 2>/dev/null || fail 73 "cannot write to $DIR."
+    exec 9>>"$DIR/lock"
     flock -n 9 || fail 75 "another install.sh is at work; nothing was changed."
 }
 
@@ -442,6 +464,9 @@ install_() {
     questions
     alone
     before=$(settings_sum) restart=''
+    # Whatever fails after it was stopped: mail goes on.
+    trap 'if [ -n "$stopped" ]; then start_drain; fi' EXIT
+    trap 'exit 75' HUP INT TERM
     if [ -z "$dry" ]; then remember "DRAIN_MAIL_SERVER=$DRAIN_MAIL_SERVER" "DRAIN_START=$DRAIN_START"; fi
     steps 'do'
     finish
@@ -478,7 +503,7 @@ cd -- "$(dirname -- "$0")"
 # pip does without a cache that it cannot write; npm ends.
 if ! [ -w "${HOME:-/}" ]; then export npm_config_cache="$PWD/.venv/cache" PIP_NO_CACHE_DIR=1; fi
 
-yes='' dry='' purge='' answers='' proot_name='' init_environment=''
+yes='' dry='' purge='' answers='' backup='' proot_name='' init_environment='' sudo='' stopped=''
 word=${1-install}
 case $word in
 --*) word=install ;;

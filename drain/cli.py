@@ -232,10 +232,12 @@ def _add_relay(relay: argparse.ArgumentParser) -> None:
         "relay_user.add",
         "add a user, or give it another password; asks for it, or reads standard input",
     )
-    add.add_argument("name", metavar="NAME")
+    add.add_argument("name", metavar="NAME", help="whom the mail program logs in as")
     words = "may send as this only: an address, or @domain; several with commas"
     add.add_argument("--from", metavar="ADDRESS", dest="senders", default="", help=words)
-    _add(commands, "remove", "relay_user.remove", "let a user log in no more").add_argument("name", metavar="NAME")
+    _add(commands, "remove", "relay_user.remove", "let a user log in no more").add_argument(
+        "name", metavar="NAME", help="as `list` shows it"
+    )
     _with_json(_add(commands, "list", "relay_user.list_", "the users, and who they may send as"))
     queue = _add(parts, "queue", "relay.run", "what waits to be sent, and what became of the rest")
     commands = queue.add_subparsers(title="commands", metavar="list|show|retry|remove|hold", required=True)
@@ -258,7 +260,7 @@ def _add_relay(relay: argparse.ArgumentParser) -> None:
     commands = suppressed.add_subparsers(title="commands", metavar="list|remove", required=True)
     _with_json(_add(commands, "list", "relay.suppressed_list", "which, since when, and what was said"))
     remove = _add(commands, "remove", "relay.suppressed_remove", "let mail go there again")
-    remove.add_argument("address", metavar="ADDRESS", nargs="+")
+    remove.add_argument("address", metavar="ADDRESS", nargs="+", help="as `list` shows it")
 
 
 def _ip(text: str) -> str:

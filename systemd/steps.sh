@@ -121,34 +121,35 @@ do_units() {
         done
         if [ -n "$changed" ]; then manager daemon-reload; fi
         restart=$restart$changed
-    elif [ "$DRAIN_START" = cron ]; then
-        if [ "$PLACE" = system ]; then cron_of_the_machine; else cron_of_a_person; fi
+    elif [ "$DRAIN_START" = none ]; then
+        no_cron
+    elif [ "$PLACE" = system ]; then
+        cron_of_the_machine
+    else
+        cron_of_a_person
     fi
 }
 undo_units() {
-    if [ "$init" = systemd ]; then
-        for unit in $UNITS; do
-            case $unit in
-            *@*) ;;
-            *) manager disable --now "$unit" || : ;; # one that is not there is not running either
-            esac
-        done
-    fi
-    for unit in $UNITS; do run rm -f "$UNIT_FOLDER/$unit"; done
+    for unit in $UNITS; do
+        [ -e "$UNIT_FOLDER/$unit" ] || continue
+        case $init:$unit in
+        systemd:*@* | none:*) ;;
+        *) manager disable --now "$unit" || : ;; # it is taken away all the same
+        esac
+        run rm -f "$UNIT_FOLDER/$unit"
+    done
     for service in $HARDENED; do
-        run rm -f "$UNIT_FOLDER/$service.service.d/hardening.conf"
-        # What `systemctl edit` wrote is the person's.
-        run rmdir "$UNIT_FOLDER/$service.service.d" || :
+        folder=$UNIT_FOLDER/$service.service.d
+        [ -d "$folder" ] || continue
+        run rm -f "$folder/hardening.conf"
+        # What `systemctl edit` wrote is the person's, and stays.
+        run rmdir --ignore-fail-on-non-empty "$folder"
     done
     if [ "$init" = systemd ]; then
         manager daemon-reload
         manager reset-failed 'drain*' || : # or those that failed are remembered
     fi
-    if [ "$PLACE" = system ]; then
-        run rm -f /etc/cron.d/drain
-    elif crontab -l 2>/dev/null | grep -qF "$MARK"; then
-        crontab_of_others | run crontab -
-    fi
+    no_cron
 }
 
 MARK='# drain: written by its install.sh'
@@ -169,6 +170,14 @@ cron_of_a_person() {
     { crontab_of_others && echo "$line"; } | run crontab - || fail 69 "crontab did not take the line: $line"
 }
 
+no_cron() {
+    if [ "$PLACE" = system ]; then
+        run rm -f /etc/cron.d/drain
+    elif crontab -l 2>/dev/null | grep -qF "$MARK"; then
+        crontab_of_others | run crontab -
+    fi
+}
+
 crontab_of_others() { crontab -l 2>/dev/null | grep -vF "$MARK" || :; }
 
 words_start='the start'
@@ -176,22 +185,25 @@ do_start() {
     why=$(incomplete)
     if [ -n "$why" ]; then
         say "      Not started yet: $why"
-        say "      Then once more: ./install.sh"
+        say "      Then once more: ${sudo}./install.sh"
         return
     fi
+    stopped=
     [ "$before" = "$(settings_sum)" ] || restart=yes
     if [ "$init" != systemd ]; then return; fi
     case $DRAIN_START in
     service)
         manager disable --now drain.timer
+        # `drain run` takes outgoing mail beside its passes.
+        if sends; then manager disable --now drain-relay.service; fi
         starts drain.service
         ;;
     timer)
         manager disable --now drain.service
         starts drain.timer
-        # `drain run` takes outgoing mail beside its passes; a pass does not.
         if sends; then starts drain-relay.service; fi
         ;;
+    none) manager disable --now drain.service drain.timer ;;
     esac
     if [ "$PLACE" = own ]; then linger; fi
 }
@@ -215,16 +227,21 @@ linger() {
 }
 
 stop_drain() {
-    [ "$init" = systemd ] || return 0
-    manager stop drain.timer drain.service drain-once.service drain-relay.service || : # some are not there
+    if [ "$init" != systemd ]; then return; fi
+    for unit in drain.timer drain.service drain-once.service drain-relay.service; do
+        [ ! -e "$UNIT_FOLDER/$unit" ] || manager stop "$unit" || :
+    done
 }
 
 start_drain() {
-    [ "$init" = systemd ] || return 0
-    case $DRAIN_START in
-    service) manager start drain.service || : ;;
-    timer) manager start drain.timer || : ;;
-    esac
+    if [ "$init" != systemd ]; then return; fi
+    for unit in drain.timer drain.service drain-relay.service; do
+        if systemd_has_enabled "$unit"; then manager start "$unit" || :; fi
+    done
+}
+
+systemd_has_enabled() {
+    if [ "$PLACE" = system ]; then systemctl -q is-enabled "$1"; else systemctl --user -q is-enabled "$1"; fi 2>/dev/null
 }
 
 words_doctor='the look at everything'

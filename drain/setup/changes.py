@@ -80,7 +80,9 @@ def show(files: Sequence[File], stream: TextIO) -> None:
             print(clean(f"new file {file.path} (mode {file.mode:04o})"), file=stream)
             continue
         was = _read(file.path)
-        if was == file.content:
+        if was == file.nobodys:
+            print(clean(f"new in its place {file.path} (mode {file.mode:04o})"), file=stream)
+        elif was == file.content:
             print(clean(f"mode or owner: {file.path} ({file.mode:04o})"), file=stream)
         elif file.secret:
             print(clean(f"changed: {file.path} {_HIDDEN}"), file=stream)
