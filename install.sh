@@ -245,7 +245,7 @@ do_program() {
     put README.md "$DIR/README.md" 644
     put systemd/alert.sh "$DIR/systemd/alert.sh" 755
     put termux/alert.sh "$DIR/termux/alert.sh" 755
-    if [ "$(in_use)" != "versions/$name" ]; then switch_to "versions/$name"; fi
+    if [ "$(in_use)" != "versions/$name" ] || [ -e "$DIR/unfinished" ]; then switch_to "versions/$name"; fi
 }
 
 make_environment() {
@@ -259,7 +259,10 @@ make_environment() {
         site=--system-site-packages until='/^# compiled/q'
     fi
     # shellcheck disable=SC2086 # none, or one word
-    words=$(python3 -m venv $site "$1" 2>&1) || fail 73 "cannot make $1: $(printf '%s\n' "$words" | tail -n 1)"
+    words=$(python3 -m venv $site --without-pip "$1" 2>&1 && "$1/bin/python" -m ensurepip --default-pip 2>&1) || {
+        case $words in *'No space left on device'*) fail 73 "the disk is full: there is no room for drain in $1." ;; esac
+        fail 73 "cannot make $1: $(printf '%s\n' "$words" | tail -n 1)"
+    }
     { sed '/^# needed/q' requirements.txt >"$1/builds" && sed "$until" requirements.txt >"$1/needed"; } ||
         fail 73 "cannot write $1."
     # First what builds: pip by itself would fetch that without a checksum.
@@ -271,31 +274,38 @@ make_environment() {
     quietly "$1/bin/drain" --version || fail 70 "what was installed does not run; its words are above."
 }
 
-# switch_to NAME: from then on it is the one in use. One that was in use before makes a backup first.
+# switch_to NAME: from then on it is the one in use. One that was before makes a backup first, and is
+# in use again if the new one cannot use what it wrote; meanwhile the file `unfinished` names it.
 switch_to() {
-    old=$(in_use)
-    if [ -n "$old" ] && [ -e "$DIR/$old/complete" ] && [ -r "$ENV_FILE" ]; then
-        kept=$STATE/backups/before-${1#versions/}-$(date +%Y%m%dT%H%M%S).tar
-        say "      backup: $kept"
-        run mkdir -p -m 700 "$STATE/backups"
-        code=0
-        run "$BIN" backup "$kept" || code=$?
-        case $code in
-        0 | 66) ;; # 66: it lacks a file that drain.env names, and says which
-        *) fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again." ;;
-        esac
-        stopped=yes
-        stop_drain
+    old=$(cat "$DIR/unfinished" 2>/dev/null || in_use)
+    if [ -z "$old" ] || ! [ -e "$DIR/$old/complete" ] || ! [ -r "$ENV_FILE" ]; then
         link_to "$1"
-        restart=yes
-        if ! run "$BIN" ledger migrate; then
-            link_to "$old"
-            fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $kept"
-        fi
-        forget_old "${old#versions/}" "${1#versions/}"
-    else
-        link_to "$1"
+        return
     fi
+    [ -e "$BIN" ] || do_command
+    if ! [ -e "$DIR/unfinished" ]; then back_up "$1"; fi
+    stopped=yes restart=yes
+    stop_drain
+    if [ -z "$dry" ]; then printf '%s\n' "$old" >"$DIR/unfinished" || fail 73 "cannot write to $DIR."; fi
+    link_to "$1"
+    if ! run "$BIN" ledger migrate; then
+        link_to "$old"
+        run rm -f "$DIR/unfinished"
+        fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $STATE/backups"
+    fi
+    run rm -f "$DIR/unfinished"
+    forget_old "${old#versions/}" "${1#versions/}"
+}
+
+back_up() {
+    kept=$STATE/backups/before-${1#versions/}-$(date +%Y%m%dT%H%M%S).tar code=0
+    say "      backup: $kept"
+    run mkdir -p -m 700 "$STATE/backups"
+    run "$BIN" backup "$kept" || code=$?
+    case $code in
+    0 | 66) ;; # 66: it lacks a file that drain.env names, and says which
+    *) fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again." ;;
+    esac
 }
 
 # A link changed by rename: there is one at any moment.

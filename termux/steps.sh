@@ -2,7 +2,7 @@
 # and a script for the app Termux:Boot.
 # shellcheck shell=sh disable=SC2034,SC2154 # what is said of a step is read by its name; install.sh sets the rest
 
-STEPS='packages command program settings services server boot start doctor'
+STEPS='packages program command settings services server boot start doctor'
 PACKAGES='python python-ensurepip-wheels python-cryptography termux-services termux-api'
 DISTRIBUTION=debian
 BOOT_SCRIPT=$HOME/.termux/boot/10-drain
@@ -156,8 +156,8 @@ supervise() {
         run service-daemon start
         return
     fi
-    # Without our lock, or it would keep that for ever. One that runs already says no more than so.
-    if ! supervised "$1"; then service-daemon start >/dev/null 2>&1 9>&- || :; fi
+    # It fails where it runs already.
+    if ! supervised "$1"; then service-daemon start >/dev/null 2>&1 || :; fi
     seconds=0
     until supervised "$1"; do
         [ $seconds -lt 15 ] || fail 75 "termux-services does not see its service $1. End Termux, open it again, and try again."
