@@ -10,8 +10,8 @@ set -eu
 # What is installed is for others to read, whatever the person's own files are.
 umask 022
 
-# They would lead to another folder and to another project's modules.
-unset CDPATH PYTHONHOME PYTHONPATH
+# They would lead to another folder, to another project's modules, or pip somewhere else.
+unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
 
 usage() {
     cat >&2 <<'END'
@@ -93,6 +93,10 @@ installed() {
 
 # Debian packages, for root; for anyone else the sentence that names the command.
 packages() {
+    if [ -n "$dry" ]; then
+        run apt-get install "$@"
+        return
+    fi
     if [ "$(id -u)" -ne 0 ]; then
         as_root='su - -c'
         if command -v sudo >/dev/null; then as_root='sudo sh -c'; fi
@@ -154,17 +158,19 @@ find_place() {
         init=runit
         where="Termux. drain becomes a service of termux-services, started by Termux:Boot"
         DIR=$PREFIX/opt/drain BIN=$PREFIX/bin/drain
-        STATE=$HOME/.local/state/drain ENV_FILE=$HOME/.config/drain/drain.env
+        STATE=$HOME/.local/state/drain BACKUPS=$HOME/.local/state/drain/backups ENV_FILE=$HOME/.config/drain/drain.env
     elif [ "$(id -u)" -eq 0 ]; then
         PLACE=system sudo='sudo '
         where="Debian or its kin, as root. drain gets a user of its own"
         DIR=/opt/drain BIN=/usr/local/bin/drain
         STATE=/var/lib/drain ENV_FILE=/etc/drain/drain.env
+        # Not within what is drain's: root writes and deletes there.
+        BACKUPS=/var/backups/drain
     else
         PLACE=own
         where="Debian or its kin, as $(user). drain becomes yours alone; as root it gets a user of its own"
         DIR=$HOME/.local/share/drain BIN=$HOME/.local/bin/drain
-        STATE=$HOME/.local/state/drain ENV_FILE=$HOME/.config/drain/drain.env
+        STATE=$HOME/.local/state/drain BACKUPS=$HOME/.local/state/drain/backups ENV_FILE=$HOME/.config/drain/drain.env
         # Not everybody who is logged in has a manager: after su, or within a container.
         if ! systemctl --user show-environment >/dev/null 2>&1; then init=none; fi
     fi
@@ -191,7 +197,14 @@ answered_in() {
 choose() {
     eval "found=\${$1-}"
     if [ -z "$found" ] && [ -n "$answers" ]; then found=$(answered_in "$answers" "$1"); fi
-    if [ -z "$found" ]; then found=$(answered_in "$DIR/answers" "$1"); fi
+    if [ -z "$found" ]; then
+        found=$(answered_in "$DIR/answers" "$1")
+        # Given in other circumstances: from another session, or before systemd came.
+        case " $3 " in
+        *" $found "*) ;;
+        *) found= ;;
+        esac
+    fi
     if [ -z "$found" ] && [ -z "$yes" ] && [ -t 0 ]; then
         printf '\n%s\n' "$4"
         while :; do
@@ -210,10 +223,12 @@ choose() {
     eval "$1=\$found"
 }
 
-# remember ANSWER...: for the next time.
-remember() {
-    if [ "$(cat "$DIR/answers" 2>/dev/null)" = "$(printf '%s\n' "$@")" ]; then return; fi
-    printf '%s\n' "$@" >"$DIR/answers" || fail 73 "cannot write to $DIR."
+# note FILE LINE...: a file of ours, whole or as it was.
+note() {
+    target=$1
+    shift
+    if [ "$(cat "$target" 2>/dev/null)" = "$(printf '%s\n' "$@")" ]; then return; fi
+    { printf '%s\n' "$@" >"$target.new" && mv -f "$target.new" "$target"; } || fail 73 "cannot write $target."
 }
 
 # --- The steps that all places share
@@ -239,8 +254,10 @@ do_program() {
     if ! [ -e "$new/complete" ]; then
         run mkdir -p "$DIR/versions" || fail 73 "cannot make $DIR."
         run rm -rf "$new" # what an interrupted run left
+        half=$new
         make_environment "$new"
         run touch "$new/complete" || fail 73 "cannot write $new."
+        half=
     fi
     put README.md "$DIR/README.md" 644
     put systemd/alert.sh "$DIR/systemd/alert.sh" 755
@@ -283,29 +300,36 @@ switch_to() {
         return
     fi
     [ -e "$BIN" ] || do_command
-    if ! [ -e "$DIR/unfinished" ]; then back_up "$1"; fi
+    # One that does not run any more (Python was upgraded) makes no backup either: then the new one does.
+    able=$DIR/$old
+    quietly "$able/bin/drain" --version 2>/dev/null || able=$DIR/$1
+    if ! [ -e "$DIR/unfinished" ]; then back_up "$able" "${1#versions/}"; fi
     stopped=yes restart=yes
     stop_drain
-    if [ -z "$dry" ]; then printf '%s\n' "$old" >"$DIR/unfinished" || fail 73 "cannot write to $DIR."; fi
+    if [ -z "$dry" ]; then note "$DIR/unfinished" "$old"; fi
     link_to "$1"
     if ! run "$BIN" ledger migrate; then
         link_to "$old"
         run rm -f "$DIR/unfinished"
-        fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $STATE/backups"
+        fail 70 "the new version cannot use what the old one wrote: the old one is in use again. Backup: $BACKUPS"
     fi
     run rm -f "$DIR/unfinished"
     forget_old "${old#versions/}" "${1#versions/}"
 }
 
+# The newest three stay. They hold passwords.
 back_up() {
-    kept=$STATE/backups/before-${1#versions/}-$(date +%Y%m%dT%H%M%S).tar code=0
+    kept=$BACKUPS/before-$2-$(date +%Y%m%dT%H%M%S).tar code=0
     say "      backup: $kept"
-    run mkdir -p -m 700 "$STATE/backups"
-    run "$BIN" backup "$kept" || code=$?
+    run mkdir -p -m 700 "$BACKUPS"
+    run "$1/bin/drain" backup "$kept" || code=$?
     case $code in
     0 | 66) ;; # 66: it lacks a file that drain.env names, and says which
     *) fail 75 "the backup before the upgrade failed, so nothing was changed. Mend that and try again." ;;
     esac
+    # shellcheck disable=SC2010 # names of ours
+    ls -1t "$BACKUPS" 2>/dev/null | grep '^before-.*\.tar$' | tail -n +4 |
+        while read -r one; do run rm -f "$BACKUPS/$one"; done
 }
 
 # A link changed by rename: there is one at any moment.
@@ -314,7 +338,7 @@ link_to() {
     run mv -fT "$DIR/current.new" "$DIR/current" || fail 73 "cannot write $DIR/current."
 }
 
-# The one before stays, for a way back; the newest three backups too.
+# The one before stays, for a way back.
 forget_old() {
     for one in "$DIR/versions"/*; do
         case ${one##*/} in
@@ -322,8 +346,6 @@ forget_old() {
         *) run rm -rf "$one" ;;
         esac
     done
-    # shellcheck disable=SC2012 # names of ours
-    ls -1t "$STATE/backups" 2>/dev/null | tail -n +4 | while read -r one; do run rm -f "$STATE/backups/$one"; done
 }
 
 undo_program() {
@@ -350,11 +372,16 @@ undo_settings() {
     if [ -z "$purge" ]; then
         say "      kept: $(dirname "$ENV_FILE") (settings and keys) and $STATE (ledger, mail that waits to be sent)"
     else
-        run rm -rf "$(dirname "$ENV_FILE")" "$STATE"
+        run rm -rf "$(dirname "$ENV_FILE")" "$STATE" "$BACKUPS"
+        if [ "$PLACE" = system ]; then run find /etc/credstore -maxdepth 1 -name 'drain.*' -delete; fi
     fi
 }
 
 do_server() {
+    if [ "$word" = upgrade ]; then
+        say "      left as it is"
+        return
+    fi
     case $DRAIN_MAIL_SERVER in
     none) say "      none: INJECT_HOST, INJECT_PORT, INJECT_USER and INJECT_PASS name the one that is there." ;;
     *)
@@ -386,10 +413,15 @@ do_doctor() {
 
 undo_doctor() { :; }
 
-# Why drain cannot start yet, as a sentence; "" if it can.
-incomplete() {
-    [ -z "$dry" ] || return 0
-    words=$("$BIN" config 2>&1 >/dev/null) || printf '%s\n' "$words" | tail -n 1 | sed 's/^drain: //'
+# Whether drain has all settings that it needs to start; else says what it lacks.
+complete() {
+    if [ -z "$dry" ] && ! words=$("$BIN" config 2>&1 >/dev/null); then
+        say "      Not started yet: $(printf '%s\n' "$words" | tail -n 1 | sed 's/^drain: //')"
+        say "      Then once more: ${sudo}./install.sh"
+        return 1
+    fi
+    stopped=
+    [ "$before" = "$(settings_sum)" ] || restart=yes
 }
 
 # --- The words
@@ -463,6 +495,12 @@ begin() {
     say "This is $where"
 }
 
+# Whatever failed: the room is given back, and where drain was stopped mail goes on.
+clear_up() {
+    if [ -n "$half" ]; then rm -rf "$half"; fi
+    if [ -n "$stopped" ]; then start_drain; fi
+}
+
 install_() {
     begin
     if [ -n "$proot" ]; then
@@ -474,10 +512,11 @@ install_() {
     questions
     alone
     before=$(settings_sum) restart=''
-    # Whatever fails after it was stopped: mail goes on.
-    trap 'if [ -n "$stopped" ]; then start_drain; fi' EXIT
+    # What pip would keep for another time is as large as what it installs.
+    export PIP_NO_CACHE_DIR=1
+    trap clear_up EXIT
     trap 'exit 75' HUP INT TERM
-    if [ -z "$dry" ]; then remember "DRAIN_MAIL_SERVER=$DRAIN_MAIL_SERVER" "DRAIN_START=$DRAIN_START"; fi
+    if [ -z "$dry" ]; then note "$DIR/answers" "DRAIN_MAIL_SERVER=$DRAIN_MAIL_SERVER" "DRAIN_START=$DRAIN_START"; fi
     steps 'do'
     finish
 }
@@ -492,8 +531,8 @@ upgrade_() {
 uninstall_() {
     begin
     if [ -n "$purge" ] && [ -z "$dry" ]; then
-        say "This deletes $(dirname "$ENV_FILE") and $STATE too: the private keys, the settings, the ledger, and"
-        say "outgoing mail that was not sent yet. Mail that waits in the bucket can then not be read by anybody."
+        say "This deletes $(dirname "$ENV_FILE") and $STATE too: the private keys, the settings, the ledger, the"
+        say "backups of upgrades, and outgoing mail that was not sent yet. Mail that waits in the bucket can then not be read by anybody."
         printf 'Type "delete" to do so: '
         read -r word || word=
         [ "$word" = delete ] || fail 64 "nothing was changed."
@@ -513,7 +552,7 @@ cd -- "$(dirname -- "$0")"
 # pip does without a cache that it cannot write; npm ends.
 if ! [ -w "${HOME:-/}" ]; then export npm_config_cache="$PWD/.venv/cache" PIP_NO_CACHE_DIR=1; fi
 
-yes='' dry='' purge='' answers='' backup='' proot_name='' init_environment='' sudo='' stopped=''
+yes='' dry='' purge='' answers='' backup='' proot_name='' init_environment='' sudo='' stopped='' half=''
 word=${1-install}
 case $word in
 --*) word=install ;;

@@ -1,5 +1,6 @@
 """``drain.env``: where it is, how it is read, and how a value in it is changed."""
 
+import os
 import re
 import shlex
 import stat
@@ -107,12 +108,20 @@ def readable_by_others(paths: Iterable[Path]) -> list[str]:
     warnings = []
     for path in paths:
         try:
-            mode = path.stat().st_mode
+            about = path.stat()
         except OSError:
             continue  # whoever needs it will say so
-        if stat.S_ISREG(mode) and stat.S_IMODE(mode) & 0o077:
+        if stat.S_ISREG(about.st_mode) and open_to_others(about):
             warnings.append(f"{path} can be read by other users; it holds secrets: chmod 600 {shlex.quote(str(path))}")
     return warnings
+
+
+def open_to_others(about: os.stat_result) -> int:
+    """The bits of its mode by which others than its owner get at a file or folder.
+
+    What is root's its group may read: in that way a service reads its settings and cannot change them.
+    """
+    return stat.S_IMODE(about.st_mode) & (0o027 if about.st_uid == 0 else 0o077)
 
 
 def _without_comment(line: str) -> str:

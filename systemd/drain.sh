@@ -1,7 +1,6 @@
 #!/bin/sh
 # The command drain of the whole machine, installed as /usr/local/bin/drain. As root it becomes the user drain, so
-# that nothing in the state folder is root's. Anybody else is told to be root, but where DRAIN_ENV_FILE names
-# settings of their own.
+# that nothing in the state folder is root's; anybody else is told to, but with DRAIN_ENV_FILE has settings of their own.
 set -eu
 
 program=/opt/drain/current/bin/drain
@@ -26,13 +25,21 @@ for argument; do
 done
 set -- "$program" "$@"
 case $word in
-# These read or write where only root may; what they leave among drain's files becomes drain's.
-init | setup | backup | restore) ;;
+# These read or write where only root may.
+init | setup | keygen | backup | restore) ;;
 *)
     word=
     # runuser leaves HOME as it was, and is where cron does not look.
     set -- runuser -u drain -- env HOME="$state" "$@"
     PATH="$PATH:/usr/sbin:/sbin"
+    # On root's own terminal, the user drain could type for root. One of its own changes line ends, so only
+    # a person gets that; what goes into a file or a pipe has none at all.
+    if [ -t 0 ] && [ -t 1 ] && [ -t 2 ]; then
+        shift
+        set -- runuser --pty "$@"
+    elif [ -t 0 ] || [ -t 1 ] || [ -t 2 ]; then
+        set -- setsid -w "$@"
+    fi
     ;;
 esac
 
@@ -50,5 +57,16 @@ if [ -n "$secrets" ]; then
 fi
 code=0
 "$@" || code=$?
-if [ -n "$word" ]; then chown -Rh drain: "$settings" "$state"; fi
+case $word in
+init | setup | keygen | restore)
+    # Settings stay root's, and drain may read them; what is remembered is drain's, wherever STATE_DIR is.
+    chown -Rh root:drain "$settings"
+    chmod -R u=rwX,g=rX,o= "$settings"
+    elsewhere=$("$program" config 2>/dev/null | sed -n 's/^STATE_DIR=//p' || :)
+    for folder in "$state" "$elsewhere"; do
+        # One that is not drain's may hold other people's things. With the dot also where it is a link.
+        if [ -d "$folder" ] && [ "$(stat -c %U "$folder/.")" = drain ]; then chown -Rh drain: "$folder/."; fi
+    done
+    ;;
+esac
 exit "$code"

@@ -78,6 +78,10 @@ undo_packages() { say "      kept: packages of Debian, which others may need by 
 
 words_account='a user drain, with /etc/drain and /var/lib/drain'
 do_account() {
+    for folder in "$STATE" "$(dirname "$ENV_FILE")"; do
+        # systemd takes no link for a StateDirectory=, and --purge would leave what it points to.
+        if [ -L "$folder" ]; then fail 78 "$folder is a link. Mount what it points to there (mount --bind), or move it."; fi
+    done
     put systemd/system/sysusers.conf /etc/sysusers.d/drain.conf 644
     put systemd/system/tmpfiles.conf /etc/tmpfiles.d/drain.conf 644
     if command -v systemd-sysusers >/dev/null; then
@@ -86,7 +90,8 @@ do_account() {
     else
         getent passwd drain >/dev/null ||
             run useradd --system --user-group --home-dir "$STATE" --shell /usr/sbin/nologin drain
-        run install -d -m 700 -o drain -g drain "$STATE" "$(dirname "$ENV_FILE")"
+        run install -d -m 700 -o drain -g drain "$STATE"
+        run install -d -m 750 -o root -g drain "$(dirname "$ENV_FILE")"
     fi
 }
 undo_account() {
@@ -96,6 +101,7 @@ undo_account() {
 
 words_command="the command $BIN"
 do_command() {
+    ours || fail 73 "$BIN is there already, and is not drain's. Move it away, then once more."
     if [ "$PLACE" = system ]; then
         put systemd/drain.sh "$BIN" 755
     else
@@ -106,7 +112,16 @@ do_command() {
         esac
     fi
 }
-undo_command() { run rm -f "$BIN"; }
+undo_command() { if ours; then run rm -f "$BIN"; fi; }
+
+# Whether the command is drain's, or not there.
+ours() {
+    if [ "$PLACE" = own ]; then
+        [ "$(readlink "$BIN")" = "$PROGRAM" ] || ! [ -e "$BIN" ]
+    else
+        ! [ -e "$BIN" ] || grep -qF "$DIR/current" "$BIN"
+    fi
+}
 
 words_settings="settings and keys, $ENV_FILE"
 words_server='the mail server'
@@ -184,14 +199,7 @@ crontab_of_others() { crontab -l 2>/dev/null | grep -vF "$MARK" || :; }
 
 words_start='the start'
 do_start() {
-    why=$(incomplete)
-    if [ -n "$why" ]; then
-        say "      Not started yet: $why"
-        say "      Then once more: ${sudo}./install.sh"
-        return
-    fi
-    stopped=
-    [ "$before" = "$(settings_sum)" ] || restart=yes
+    if ! complete; then return; fi
     if [ "$init" != systemd ]; then return; fi
     case $DRAIN_START in
     service)

@@ -121,14 +121,7 @@ undo_boot() { run rm -f "$BOOT_SCRIPT"; }
 
 words_start='the start'
 do_start() {
-    why=$(incomplete)
-    if [ -n "$why" ]; then
-        say "      Not started yet: $why"
-        say "      Then once more: ./install.sh"
-        return
-    fi
-    stopped=
-    [ "$before" = "$(settings_sum)" ] || restart=yes
+    if ! complete; then return; fi
     if [ "$DRAIN_START" = none ]; then
         stop_drain
         put /dev/null "$SVDIR/drain/down" 600

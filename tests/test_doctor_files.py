@@ -45,7 +45,7 @@ def test_files_for_their_owner_only_are_ok(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_may_read_is_a_warning_with_the_command(tmp_path: Path) -> None:
-    path = kept(tmp_path, "my key.pem", 0o640)
+    path = kept(tmp_path, "my key.pem", 0o604)
     (finding,) = looked(read=[path])
     assert finding.level is Level.WARNING
     assert f"{path} can be read by other users" in finding.words
@@ -122,9 +122,21 @@ def test_every_file_with_a_secret_is_among_those_looked_at(tmp_path: Path) -> No
         "RELAY_KEY_FILE": str(tmp_path / "relay.key"),
     }
     config, _ = configuration.load(environ, complete=False)
-    assert {str(path) for path in files.with_secrets(config, environ)} == set(paths.values())
+    assert {str(path) for path in files.with_secrets(config, environ)} == {*paths.values(), environ["RELAY_KEY_FILE"]}
     written = {path.name for path in files.kept(config)}
-    assert written >= {"ledger.db", "ledger.db-wal", "logbook.db", "queue.db", "stamp.key", "relay.key", "relay-users"}
+    assert written >= {"ledger.db", "ledger.db-wal", "logbook.db", "queue.db", "stamp.key", "relay-users"}
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "level"), [(0, 0o640, Level.OK), (0, 0o660, Level.FAILURE), (1, 0o640, Level.WARNING)]
+)
+def test_what_is_root_s_a_group_may_read(tmp_path: Path, owner: int, mode: int, level: Level) -> None:
+    """In that way a service reads its settings and cannot change them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    path = kept(tmp_path, "drain.env", mode)
+    os.chown(path, owner, 1)
+    assert [finding.level for finding in looked(read=[path])] == [level]
 
 
 # -- SQLite --

@@ -222,7 +222,7 @@ def test_user_and_folders_are_as_systemd_reads_them() -> None:
     assert user.split()[-2] == "/var/lib/drain"
     assert sorted(_lines("tmpfiles.conf")) == [
         "d /etc/credstore 0700 root root -",
-        "d /etc/drain 0700 drain drain -",
+        "d /etc/drain 0750 root drain -",
         "d /var/lib/drain 0700 drain drain -",
     ]
 

@@ -34,7 +34,7 @@ def with_secrets(config: Config, environ: Mapping[str, str]) -> list[Path]:
         except ConfigError:
             pass  # the check of the configuration says so
     names = [config.mailbridge_private_key_path, config.verify_imap_logins_file]
-    names += [config.dkim_key_file, config.relay_tls_key_file]
+    names += [config.dkim_key_file, config.relay_tls_key_file, str(config.relay_key_file)]
     names += [
         environ.get(f"{name}_FILE") or values.get(f"{name}_FILE", "")
         for name, setting in SETTINGS.items()
@@ -48,7 +48,7 @@ def kept(config: Config) -> list[Path]:
     """The files that drain itself writes."""
     databases = [config.ledger_path, config.logbook_path, config.relay_folder / "queue.db"]
     beside = [path.with_name(f"{path.name}{end}") for path in databases for end in ("-wal", "-shm")]
-    others = [config.state_dir / "stamp.key", config.relay_key_file, config.relay_users_path]
+    others = [config.state_dir / "stamp.key", config.relay_users_path]
     return [*databases, *beside, *others]
 
 
@@ -85,7 +85,7 @@ def modes(read: Iterable[Path], written: Iterable[Path], folders: Iterable[Path]
 
 
 def _mode(path: Path, about: os.stat_result, mode: int) -> Iterator[Finding]:
-    open_to_others = stat.S_IMODE(about.st_mode) & 0o077
+    open_to_others = envfile.open_to_others(about)
     command = f"chmod {mode:o} {shlex.quote(str(path))}"
     if open_to_others & 0o022:
         yield _FILES.failure(f"{path} can be changed by other users.", command)

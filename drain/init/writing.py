@@ -20,15 +20,21 @@ def place(environ: Mapping[str, str]) -> Path:
     """Where drain.env is, or is to be: absolute, since the keys beside it are named in it.
 
     Raises:
-        ConfigError: something else than a file is there, or it cannot be looked at.
+        ConfigError: something else than a file is there, or a link into a folder that is not, or it cannot be looked at.
     """
     path = (envfile.find(environ) or Path("~/.config/drain/drain.env").expanduser()).absolute()
     try:
         other = path.exists() and not path.is_file()
+        astray = path.is_symlink() and not path.resolve().parent.is_dir()
     except OSError as error:
         raise ConfigError(f"{path} cannot be looked at: {error.strerror}.", "Run this as who owns it.") from error
     if other:
         raise ConfigError(f"{path} is not a file, and drain.env has to be one.", "Let DRAIN_ENV_FILE name a file.")
+    if astray:
+        raise ConfigError(
+            f"{path} is a link to {path.resolve()}, and that folder is not there.",
+            "Make the folder, or remove the link.",
+        )
     return path
 
 
@@ -55,7 +61,7 @@ def write(env_file: Path, answers: Answers, environ: Mapping[str, str]) -> bool:
         wanted = keygen.Place(config.private_key_file, folder, env_file, bool(config.origin_token))
         answers.add(keygen.make_first(wanted).settings)
     try:
-        if config.relay_upstream and not config.relay_key_file.exists():
+        if (config.relay_upstream or answers.has("RELAY_KEY_FILE")) and not config.relay_key_file.exists():
             # A unit may not be let to write there later. And who makes a folder's parents gives them another mode.
             config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             bodies.opened(config.relay_folder, config.relay_key_file, make_key=True)
@@ -74,7 +80,7 @@ def _put(env_file: Path, values: Mapping[str, str]) -> bool:
     lacking = sample.lacking(content.decode())
     if not lacking and not values:
         return False
-    if env_file.stat().st_mode & 0o077:
+    if envfile.open_to_others(env_file.stat()):
         env_file.chmod(_FOR_ITS_OWNER)  # before there are more secrets in it
     if lacking:
         replace(env_file, content + (b"" if content.endswith(b"\n") else b"\n") + lacking.encode())

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
@@ -80,12 +81,23 @@ def test_root_becomes_the_user_drain(machine: Machine) -> None:
     ]
 
 
-@pytest.mark.parametrize("word", ["setup", "backup", "restore"])
-def test_what_writes_where_only_root_may_stays_root_and_leaves_nothing_of_root_s(machine: Machine, word: str) -> None:
+@pytest.mark.parametrize("word", ["init", "setup", "keygen", "restore"])
+def test_what_writes_where_only_root_may_stays_root_and_leaves_drain_what_it_needs(machine: Machine, word: str) -> None:
+    """Settings it may read and not change, or who has got hold of it would have root write where he likes."""
+    machine.program("bin/stat", "echo drain")
     assert machine.run("root", "--json", word, "/root/x.tar") == (3, "")
-    drain, chown = machine.noted()
+    drain, *rest = machine.noted()
     assert drain == f"drain --json {word} /root/x.tar DRAIN_ENV_FILE=/etc/drain/drain.env HOME=/root"
-    assert chown == "chown -Rh drain: /etc/drain /var/lib/drain"
+    assert [line for line in rest if line.startswith("chown")] == [
+        "chown -Rh root:drain /etc/drain",
+        "chown -Rh drain: /var/lib/drain/.",
+    ]
+    assert stat.S_IMODE((machine.root / "etc/drain").stat().st_mode) == 0o750
+
+
+def test_a_backup_is_root_s_and_changes_nothing(machine: Machine) -> None:
+    assert machine.run("root", "backup", "/root/x.tar") == (3, "")
+    assert machine.noted() == ["drain backup /root/x.tar DRAIN_ENV_FILE=/etc/drain/drain.env HOME=/root"]
 
 
 def test_a_word_that_is_no_command_makes_nobody_root(machine: Machine) -> None:
