@@ -5,7 +5,7 @@
 # termux/steps.sh have the steps of theirs: for each step NAME do_NAME and undo_NAME, which
 # look before they change anything, and what is said of it, words_NAME.
 #
-# shellcheck disable=SC2034 # what is said of a step is read by its name
+# shellcheck disable=SC2034,SC2317 # what is said of a step is read, and steps are called, by their names
 set -eu
 # What is installed is for others to read, whatever the person's own files are.
 umask 022
@@ -414,7 +414,7 @@ do_doctor() {
 undo_doctor() { :; }
 
 # Whether drain has all settings that it needs to start; else says what it lacks.
-complete() {
+settings_complete() {
     if [ -z "$dry" ] && ! words=$("$BIN" config 2>&1 >/dev/null); then
         say "      Not started yet: $(printf '%s\n' "$words" | tail -n 1 | sed 's/^drain: //')"
         say "      Then once more: ${sudo}./install.sh"
@@ -508,6 +508,9 @@ install_() {
         say "run ./install.sh in Termux itself, with DRAIN_MAIL_SERVER=maddy."
         [ -n "$yes" ] || fail 64 "nothing was changed. --yes installs it in here all the same."
     fi
+    if [ "$PLACE" = own ] && [ -e /opt/drain/current ] && [ -z "$yes" ]; then
+        fail 64 "this machine has a drain already, in /opt/drain: sudo ./install.sh. Two on one bucket would share its mail."
+    fi
     if command -v python3 >/dev/null; then not_too_old; fi
     questions
     alone
@@ -547,26 +550,31 @@ uninstall_() {
     say "drain is uninstalled."
 }
 
-from=$PWD
-cd -- "$(dirname -- "$0")"
-# pip does without a cache that it cannot write; npm ends.
-if ! [ -w "${HOME:-/}" ]; then export npm_config_cache="$PWD/.venv/cache" PIP_NO_CACHE_DIR=1; fi
+# A shell reads a script as it goes: an upgrade of this folder must not change one that runs.
+main() {
+    from=$PWD
+    cd -- "$(dirname -- "$0")"
+    # pip does without a cache that it cannot write; npm ends.
+    if ! [ -w "${HOME:-/}" ]; then export npm_config_cache="$PWD/.venv/cache" PIP_NO_CACHE_DIR=1; fi
 
-yes='' dry='' purge='' answers='' backup='' proot_name='' init_environment='' sudo='' stopped='' half=''
-word=${1-install}
-case $word in
---*) word=install ;;
-*) [ $# -eq 0 ] || shift ;;
-esac
-case $word in
-demo | test)
-    # shellcheck source=tests/environment.sh
-    . ./tests/environment.sh
-    "${word}_" "$@"
-    ;;
-install | upgrade | uninstall)
-    read_options "$@"
-    "${word}_"
-    ;;
-*) usage ;;
-esac
+    yes='' dry='' purge='' answers='' backup='' proot_name='' init_environment='' sudo='' stopped='' half=''
+    word=${1-install}
+    case $word in
+    --*) word=install ;;
+    *) [ $# -eq 0 ] || shift ;;
+    esac
+    case $word in
+    demo | test)
+        # shellcheck source=tests/environment.sh
+        . ./tests/environment.sh
+        "${word}_" "$@"
+        ;;
+    install | upgrade | uninstall)
+        read_options "$@"
+        "${word}_"
+        ;;
+    *) usage ;;
+    esac
+}
+
+main "$@"; exit

@@ -199,7 +199,7 @@ crontab_of_others() { crontab -l 2>/dev/null | grep -vF "$MARK" || :; }
 
 words_start='the start'
 do_start() {
-    if ! complete; then return; fi
+    if ! settings_complete; then return; fi
     if [ "$init" != systemd ]; then return; fi
     case $DRAIN_START in
     service)

@@ -1,7 +1,7 @@
-#!/bin/sh
+#!/data/data/com.termux/files/usr/bin/sh
 # Shows each alert as an Android notification. In drain.env:
 #
-#     MAIL_ALERT_CMD="sh ~/drain/termux/alert.sh"
+#     MAIL_ALERT_CMD=/data/data/com.termux/files/usr/opt/drain/termux/alert.sh
 #
 # Wants the app Termux:API (from where Termux is from), and its commands: pkg install termux-api
 #

@@ -121,7 +121,7 @@ undo_boot() { run rm -f "$BOOT_SCRIPT"; }
 
 words_start='the start'
 do_start() {
-    if ! complete; then return; fi
+    if ! settings_complete; then return; fi
     if [ "$DRAIN_START" = none ]; then
         stop_drain
         put /dev/null "$SVDIR/drain/down" 600

@@ -18,6 +18,24 @@ MINIMAL = {
     "INJECT_PASS": "IP-secret",
     "DRAIN_ENV_FILE": "/dev/null",
 }
+NO_DOMAINS = (
+    'a"b.test',
+    "example.test{",
+    "*",
+    "#x",
+    "$(x)",
+    "a/../b",
+    "static:all",
+    "$myhostname",
+    "/etc/passwd",
+    "a..b",
+    "-a.test",
+    "a-.test",
+    "example.test\nx",
+    "two words",
+    f"{'a' * 64}.test",
+    ".".join(["a" * 60] * 5),
+)
 
 
 def load(**more: str) -> Config:
@@ -62,6 +80,7 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("R2_ENDPOINT_URL", "http://r2.example.org"),
         ("MAIL_DOMAIN", "a@b"),
         ("MAIL_DOMAIN", ","),
+        *(("MAIL_DOMAIN", value) for value in NO_DOMAINS),
         ("INJECT_RCPT", "me@elsewhere.org"),
         ("LEDGER_RETENTION_DAYS", "0"),
     ],
@@ -160,7 +179,7 @@ class TestFile:
         names = ("PRIVATE_KEY_FILE", "MAILBRIDGE_PRIVATE_KEY_PATH", "ORIGIN_TOKEN_FILE")
         for name in names:
             (tmp_path / name).write_text("x")
-            (tmp_path / name).chmod(0o640)
+            (tmp_path / name).chmod(0o604)
         text = self.everything(**{name: str(tmp_path / name) for name in names})
         _, warnings = config.load(self.write(tmp_path, text))
         assert len(warnings) == 3

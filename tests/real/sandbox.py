@@ -17,6 +17,7 @@ import sys
 # By machine: linkat and link; statx, faccessat2, fchmodat2 (syscalls(2)).
 _LINKS = {"x86_64": (265, 86), "aarch64": (37,)}
 _UNKNOWN = {"x86_64": (332, 439, 452), "aarch64": (291, 439, 452)}
+MACHINES = frozenset(_LINKS)
 # seccomp(2), bpf(4): load the number of the call; if it is that, the next; the answer.
 _LOAD, _IF_EQUAL, _ANSWER = 0x20, 0x15, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
