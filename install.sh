@@ -80,9 +80,12 @@ put() {
         echo "      would write: $2"
         return
     fi
-    mkdir -p "$(dirname "$2")"
+    mkdir -p "$(dirname "$2")" 2>/dev/null || fail 73 "cannot make $(dirname "$2")."
     rm -f "$2.new"
-    { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; } || fail 73 "cannot write $2."
+    { cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2"; } 2>/dev/null || {
+        rm -f "$2.new"
+        fail 73 "cannot write $2."
+    }
 }
 
 # --- Debian packages
@@ -174,7 +177,7 @@ find_place() {
         # Not everybody who is logged in has a manager: after su, or within a container.
         if ! systemctl --user show-environment >/dev/null 2>&1; then init=none; fi
     fi
-    if [ $PLACE = system ] && [ $init = none ] && [ -d /data/data/com.termux/files/usr ]; then proot=yes; fi
+    if [ "$PLACE" = system ] && [ "$init" = none ] && [ -d /data/data/com.termux/files/usr ]; then proot=yes; fi
     case $PLACE:$init in
     termux:*) ;;
     *:systemd) where="$where, and is started by systemd." ;;
@@ -228,7 +231,10 @@ note() {
     target=$1
     shift
     if [ "$(cat "$target" 2>/dev/null)" = "$(printf '%s\n' "$@")" ]; then return; fi
-    { printf '%s\n' "$@" >"$target.new" && mv -f "$target.new" "$target"; } || fail 73 "cannot write $target."
+    { printf '%s\n' "$@" >"$target.new" && mv -f "$target.new" "$target"; } 2>/dev/null || {
+        rm -f "$target.new"
+        fail 73 "cannot write $target."
+    }
 }
 
 # --- The steps that all places share

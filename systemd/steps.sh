@@ -60,9 +60,9 @@ do_packages() {
         ;;
     esac
     # The processors of 32 bits: of cffi there is no wheel for them, and pip builds it.
-    case $(uname -m) in
+    case $(uname -m):$(dpkg --print-architecture 2>/dev/null) in # the second: 32 bits on a kernel of 64
     armv6*) fail 69 "this processor (armv6) is too old: the package cryptography has nothing for it. A Zero 2 will do." ;;
-    arm*) needed="$needed gcc libc6-dev libffi-dev python3-dev" ;;
+    *:armhf | arm*) needed="$needed gcc libc6-dev libffi-dev python3-dev" ;;
     esac
     missing=
     for package in $needed; do installed "$package" || missing="$missing $package"; done

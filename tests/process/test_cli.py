@@ -52,7 +52,7 @@ def test_an_empty_bucket_is_a_line_too(house: House) -> None:
 
 
 def test_a_quiet_pass_says_nothing_unless_something_is_wrong(house: House) -> None:
-    """cron makes a letter of every line."""
+    """Cron makes a letter of every line."""
     house.put("one")
     done = drain(house, "once", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
