@@ -112,7 +112,11 @@ def readable_by_others(paths: Iterable[Path]) -> list[str]:
         except OSError:
             continue  # whoever needs it will say so
         if stat.S_ISREG(about.st_mode) and open_to_others(about):
-            warnings.append(f"{path} can be read by other users; it holds secrets: chmod 600 {shlex.quote(str(path))}")
+            # What is root's stays readable to the group that reads it.
+            mode = 640 if about.st_uid == 0 and os.geteuid() != 0 else 600
+            warnings.append(
+                f"{path} can be read by other users; it holds secrets: chmod {mode} {shlex.quote(str(path))}"
+            )
     return warnings
 
 

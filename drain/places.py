@@ -14,6 +14,10 @@ _DEVIATIONS = frozenset("\u00df\u03c2\u200c\u200d")
 _MAILBOX = re.compile(r"\+junk|[^\s\x00-\x20\x7f<>+@][^\s\x00-\x20\x7f<>@]*(?:@[^\s@<>]+)?", re.IGNORECASE)
 # RFC 5321 4.1.2, without quoted local parts and without address literals.
 _ADDRESS = re.compile(r"[^\s\x00-\x20\x7f<>@\"(),:;\[\]\\]{1,64}@[^\s\x00-\x20\x7f<>@\"(),:;\[\]\\]{1,253}")
+# RFC 1123 2.1, with the underscore that some have; in a mail server's configuration no other sign would be safe.
+_DOMAIN = re.compile(
+    r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*"
+)
 _ZONE = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 # RFC 6598; also what Tailscale gives to a person's own machines.
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
@@ -36,7 +40,7 @@ def domain_key(domain: str) -> str:
 def domains(value: str) -> tuple[str, ...]:
     """Mail domains, in the form that `domain_key` gives them."""
     names = tuple(domain_key(part) for part in value.split(",") if part.strip())
-    if (value and not names) or any("@" in name or " " in name or not name.isascii() for name in names):
+    if (value and not names) or not all(map(_DOMAIN.fullmatch, names)):
         raise ValueError("one mail domain, or several with commas between (in its xn-- form where it has \u00df)")
     return names
 
@@ -147,6 +151,13 @@ def networks(value: str) -> tuple[IPNetwork, ...]:
         return tuple(ipaddress.ip_network(part) for part in words(value))
     except ValueError:
         raise ValueError("networks as in 192.0.2.0/24 or 2001:db8::/64, with commas between") from None
+
+
+def local_part(value: str) -> str:
+    """What stands before the @ of a mail address."""
+    if value and not _ADDRESS.fullmatch(f"{value}@example.org"):
+        raise ValueError("what stands before the @ of an address of yours")
+    return value
 
 
 def address(value: str) -> str:

@@ -16,6 +16,7 @@ from drain.places import (
     host,
     host_and_port,
     junk_mailbox,
+    local_part,
     networks,
     private_url,
     resolvers,
@@ -115,7 +116,7 @@ class Config:
     )
 
     mail_admin_localpart: str = setting(
-        text,
+        local_part,
         "Mailbox, at the first domain, for role addresses that have none of their own.",
         default="admin",
         section="Who gets what",

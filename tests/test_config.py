@@ -80,6 +80,7 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("R2_ENDPOINT_URL", "http://r2.example.org"),
         ("MAIL_DOMAIN", "a@b"),
         ("MAIL_DOMAIN", ","),
+        *(("MAIL_ADMIN_LOCALPART", value) for value in ("a@b.test", 'q"x', "two words", "a,b", "a;b")),
         *(("MAIL_DOMAIN", value) for value in NO_DOMAINS),
         ("INJECT_RCPT", "me@elsewhere.org"),
         ("LEDGER_RETENTION_DAYS", "0"),
@@ -140,10 +141,10 @@ class TestFile:
 
     def test_a_file_is_read_as_a_shell_would(self, tmp_path: Path) -> None:
         text = (
-            self.everything() + "# note\n\nexport INJECT_HOST='127.0.0.2' # why\nMAIL_ADMIN_LOCALPART=\"post master\"\n"
+            self.everything() + "# note\n\nexport INJECT_HOST='127.0.0.2' # why\nMAIL_ADMIN_LOCALPART=\"post-master\"\n"
         )
         loaded, warnings = config.load(self.write(tmp_path, text))
-        assert (loaded.inject_host, loaded.mail_admin_localpart) == ("127.0.0.2", "post master")
+        assert (loaded.inject_host, loaded.mail_admin_localpart) == ("127.0.0.2", "post-master")
         assert warnings == []
 
     @pytest.mark.parametrize(

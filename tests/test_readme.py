@@ -205,6 +205,12 @@ def test_the_contents_of_the_readme_are_its_sections_in_their_order() -> None:
     assert all(anchor(words) == to for words, to in listed)
 
 
+def test_a_heading_that_drain_sends_a_person_to_is_in_the_readme() -> None:
+    named_in_code = set(re.findall(r"README(?:\.md)?, \"?([A-Z][\w ]+)", said()))
+    assert {"Before you begin", TROUBLE} <= named_in_code
+    assert named_in_code - {words for _, words in headings(README)} == set()
+
+
 @pytest.mark.parametrize("folder", ["systemd", "termux"])
 def test_every_unit_and_script_is_named_in_a_readme(folder: str) -> None:
     pages = text(README) + text(ROOT / folder / "README.md")

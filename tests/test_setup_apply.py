@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drain import envfile
-from drain.errors import ConfigError
+from drain.errors import ConfigError, Unavailable
 from drain.setup import plan as planning
 from drain.setup.apply import apply, finished, left
 from drain.setup.changes import File
@@ -22,6 +22,8 @@ class Machine:
         self.folder = folder
         self.told: list[str] = []
         self.check: Callable[[], None] = lambda: self.tell("check")
+        self.runs = False
+        self.start: Callable[[], str] = lambda: ""
         envfile.change(folder / "drain.env", {"MAIL_DOMAIN": "example.test"})
 
     def tell(self, word: str) -> None:
@@ -42,7 +44,8 @@ class Machine:
             after=(step("login"),),
             check=self.check,
             settings=plan.settings,
-            start=lambda changed: "",
+            start=lambda changed: self.start(),
+            runs=lambda: self.runs,
         )
 
     def run(self) -> bool:
@@ -113,3 +116,68 @@ def test_what_is_shown_has_no_password_and_changes_nothing(machine: Machine) -> 
     assert f"{plan.env_file}: INJECT_PASS=***\n" in text
     assert "user is made\nlogin is made\nnew file" in text
     assert [path.name for path in machine.folder.iterdir()] == ["drain.env"]
+
+
+def test_if_the_server_does_not_take_its_files_drain_env_is_byte_for_byte_as_it_was(machine: Machine) -> None:
+    before = (machine.folder / "drain.env").read_bytes()
+
+    def refuse() -> None:
+        assert machine.settings["INJECT_PASS"]
+        raise ConfigError("no")
+
+    machine.check = refuse
+    with pytest.raises(ConfigError, match="no"):
+        machine.run()
+    assert (machine.folder / "drain.env").read_bytes() == before
+
+
+def test_a_drain_env_that_was_not_there_is_away_again_after_a_failure(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.check = lambda: (_ for _ in ()).throw(ConfigError("no"))
+    plan = planning.make({"DRAIN_ENV_FILE": str(tmp_path / "new/drain.env"), "MAIL_DOMAIN": "example.test"})
+    with pytest.raises(ConfigError, match="no"):
+        apply(plan, machine.wanted(plan), left(plan, machine.wanted(plan)))
+    assert not plan.env_file.exists()
+
+
+def test_if_the_server_does_not_start_all_is_put_back_and_one_that_ran_runs_again(machine: Machine) -> None:
+    (machine.folder / "main.cf").write_bytes(b"mine\n")
+    before = (machine.folder / "drain.env").read_bytes()
+    started: list[bytes] = []
+    machine.runs = True
+
+    def start() -> str:
+        started.append((machine.folder / "main.cf").read_bytes())
+        machine.runs = False
+        if started[-1] != b"mine\n":
+            raise ConfigError("port taken")
+        return ""
+
+    machine.start = start
+    with pytest.raises(ConfigError, match="port taken"):
+        machine.run()
+    assert started == [b"drain's\n", b"mine\n"]
+    assert (machine.folder / "drain.env").read_bytes() == before
+
+
+def test_a_server_that_did_not_run_is_not_started_with_what_is_put_back(machine: Machine) -> None:
+    started: list[bool] = []
+
+    def start() -> str:
+        started.append((machine.folder / "main.cf").exists())
+        raise ConfigError("no")
+
+    machine.start = start
+    with pytest.raises(ConfigError, match="no"):
+        machine.run()
+    assert started == [True]
+    assert not (machine.folder / "main.cf").exists()
+
+
+def test_if_the_start_is_the_persons_all_that_was_done_stays(machine: Machine) -> None:
+    machine.start = lambda: (_ for _ in ()).throw(Unavailable("start it"))
+    with pytest.raises(Unavailable, match="start it"):
+        machine.run()
+    assert (machine.folder / "main.cf").read_bytes() == b"drain's\n"
+    assert machine.settings["INJECT_PASS"]
+    assert left(machine.plan(), machine.wanted(machine.plan())).unfinished

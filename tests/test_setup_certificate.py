@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from drain.errors import ConfigError
 from drain.login import Server, verified
 from drain.setting import Secret
-from drain.setup import certificate
+from drain.setup import certificate, plan as planning
 from drain.setup.certificate import Certificate
 
 NAME = "mail.home.arpa"
@@ -65,6 +65,12 @@ def test_one_that_cannot_be_read_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "key.pem").chmod(0)
     with pytest.raises(ConfigError, match="cannot be read"):
         kept_or_made(tmp_path)
+
+
+def test_its_copy_for_drain_is_drains(tmp_path: Path) -> None:
+    plan = planning.make({"DRAIN_ENV_FILE": str(tmp_path / "drain.env"), "MAIL_DOMAIN": "example.test"})
+    files = certificate.made(NAME, NOW).files(tmp_path / "cert.pem", tmp_path / "key.pem", plan)
+    assert [file.path for file in files if file.drains] == [tmp_path / "mail-server.pem"]
 
 
 def test_its_key_is_not_shown() -> None:

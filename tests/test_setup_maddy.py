@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import sqlite3
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from drain.setup.maddy_people import People
 from drain.setup.wanted import Wanted
 
 SECRET = "correct-horse-battery"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 SMARTHOST = {"SMARTHOST_HOST": "smtp.example.net", "SMARTHOST_USER": "me", "SMARTHOST_PASS": SECRET}
 
 
@@ -101,11 +103,81 @@ def test_a_smarthost_without_a_login_gets_none(tmp_path: Path) -> None:
 
 def test_maddy_gets_a_copy_of_the_smarthosts_ca(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
-    ca.write_text("a CA\n")
+    ca.write_text(f"of the smarthost:\n{CERTIFICATE}-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
     made = wanted(tmp_path, SMARTHOST_TLS_CA_FILE=str(ca), **SMARTHOST)
     copy = file(made, "smarthost-ca.pem")
-    assert copy.content == b"a CA\n"
+    assert copy.content == CERTIFICATE.encode(), "everybody may read it: nothing else of that file"
     assert f"tls_client {{ root_ca {copy.path} }}" in file(made, "drain-outgoing.conf").content.decode()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user wants root")
+def test_the_smarthosts_ca_is_read_with_no_more_rights_than_who_owns_drain_env() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        ca, env_file = folder / "ca.pem", folder / "drain.env"
+        ca.write_text(CERTIFICATE)
+        env_file.touch()
+        os.chown(env_file, 65534, 65534)
+        way = {**SMARTHOST, "SMARTHOST_TLS_CA_FILE": str(ca)}
+        assert file(wanted(folder, **way), "smarthost-ca.pem").content == CERTIFICATE.encode()
+        ca.chmod(0o600)
+        with pytest.raises(ConfigError, match="Permission denied"):
+            wanted(folder, **way)
+
+
+def test_a_domain_outside_ascii_is_refused_since_maddy_finds_no_mailbox_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot take mail for xn--bcher-kva\.example.*Use Postfix"):
+        wanted(tmp_path, MAIL_DOMAIN="example.test,b\u00fccher.example")
+
+
+def test_a_password_that_maddy_cannot_hash_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    wanted(tmp_path, INJECT_PASS="\u00fc" * 36)
+    with pytest.raises(ConfigError, match="INJECT_PASS has more than 72 bytes"):
+        wanted(tmp_path, INJECT_PASS="\u00fc" * 36 + "x")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["dsn mymail.db", 'dsn "my mail.db" # here', "driver postgres", "table_name logins", "msg_store s3 { }"],
+)
+def test_a_configuration_with_other_databases_is_not_overwritten(tmp_path: Path, line: str) -> None:
+    there = tmp_path / "maddy" / "maddy.conf"
+    there.parent.mkdir()
+    there.write_text(f"storage.imapsql mine {{\n    {line}\n}}\n")
+    words = line.partition(" #")[0].replace('"', "")
+    with pytest.raises(ConfigError, match=re.escape(f"maddy.conf has `{words}`")):
+        wanted(tmp_path)
+    state = tmp_path / "state"
+    there.write_text(f'state_dir {state}\n# {line}\n    dsn {state}/imapsql.db\n    dsn "credentials.db" # logins\n')
+    wanted(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "line"), [("remote_queue", ""), ("elsewhere/q", "location {}/elsewhere/q\n")])
+def test_waiting_mail_is_not_left_in_a_queue_that_goes_away(tmp_path: Path, name: str, line: str) -> None:
+    state = tmp_path / "maddy" / "state"
+    queue = state / name
+    queue.mkdir(parents=True)
+    (tmp_path / "maddy" / "maddy.conf").write_text(f"state_dir {state}\n{line.format(state)}")
+    wanted(tmp_path)
+    for number in "12":
+        (queue / f"{number}.meta").touch()
+    for way in ({}, SMARTHOST):
+        with pytest.raises(ConfigError, match=re.escape(f"2 in {queue}.")):
+            wanted(tmp_path, **way)
+
+
+def test_the_queue_of_the_smarthost_stays_as_long_as_there_is_one(tmp_path: Path) -> None:
+    queue = tmp_path / "maddy" / "state" / "outgoing"
+    queue.mkdir(parents=True)
+    way = file(wanted(tmp_path, **SMARTHOST), "drain-outgoing.conf")
+    way.path.write_bytes(way.content)
+    (queue / "1.meta").touch()
+    assert not any("remove it" in words for words in wanted(tmp_path, **SMARTHOST).closing)
+    with pytest.raises(ConfigError, match="1 in "):
+        wanted(tmp_path)
+    (queue / "1.meta").unlink()
+    assert any(f"{way.path} is of no use any more and has passwords" in words for words in wanted(tmp_path).closing)
 
 
 def test_folders_and_ports_that_are_there_are_kept(tmp_path: Path) -> None:

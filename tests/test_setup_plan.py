@@ -41,7 +41,9 @@ def test_without_a_catch_all_there_is_none_among_them(tmp_path: Path) -> None:
     assert made.junk_folder
 
 
-@pytest.mark.parametrize("word", ["bob@elsewhere.test", "two words", "@example.test", "b<b@example.test"])
+@pytest.mark.parametrize(
+    "word", ["bob@elsewhere.test", "two words", "@example.test", "b<b@example.test", "-x", "-x@example.test"]
+)
 def test_a_mailbox_that_cannot_be_one_is_wrong_use(tmp_path: Path, word: str) -> None:
     with pytest.raises(WrongUse, match="is no mailbox in MAIL_DOMAIN"):
         plan(tmp_path, word)
@@ -76,6 +78,10 @@ def test_outgoing_mail_goes_as_drain_env_says_or_as_the_person_says(tmp_path: Pa
     [
         ({"MAIL_DOMAIN": ""}, "MAIL_DOMAIN is not set"),
         ({"INJECT_HOST": "192.0.2.1"}, "sets up the mail server of this machine"),
+        ({"INJECT_HOST": "::1"}, r"on 127\.0\.0\.1\. Leave INJECT_HOST out"),
+        ({"INJECT_USER": "-d"}, "INJECT_USER '-d' can be no login"),
+        ({"MAIL_ADMIN_LOCALPART": "-x"}, "'-x@example.test' can be no mailbox"),
+        ({"RELAY_ENABLED": "true", "RELAY_HOST": "::1"}, "would log in to it on 127.0.0.1"),
         ({"RELAY_ENABLED": "true", "RELAY_HOST": "192.0.2.1"}, "would log in to it on 127.0.0.1"),
         ({"SMARTHOST_HOST": "192.0.2.1", "SMARTHOST_USER": "u"}, "SMARTHOST_USER and SMARTHOST_PASS go together"),
         ({"SMARTHOST_HOST": "192.0.2.1", "SMARTHOST_TLS": "none"}, "SMARTHOST_TLS=none is for loopback only"),
@@ -125,3 +131,40 @@ def test_what_root_writes_beside_a_users_files_is_the_users() -> None:
         with contextlib.suppress(KeyboardInterrupt), planning.as_owner(folder):
             raise KeyboardInterrupt
         assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led astray")
+def test_drain_env_does_not_make_root_read_what_drains_user_could_not() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "drain"
+        secret = Path(name) / "secret"
+        secret.write_text("root's")
+        secret.chmod(0o640)
+        folder.mkdir(0o700)
+        os.chown(folder, 65534, 65534)
+        with planning.as_owner(folder):
+            envfile.change(folder / "drain.env", {"MAIL_DOMAIN": "example.test", "INJECT_PASS_FILE": str(secret)})
+        with pytest.raises(ConfigError, match="INJECT_PASS"):
+            planning.make({"DRAIN_ENV_FILE": str(folder / "drain.env")})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
+def test_a_link_belongs_to_who_made_it(tmp_path: Path) -> None:
+    link = tmp_path / "drain.env"
+    link.symlink_to("/etc/hostname")
+    os.lchown(link, 65534, 65534)
+    assert planning.owner(link) == (65534, 65534)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
+def test_whom_root_becomes_is_in_none_of_roots_groups(tmp_path: Path) -> None:
+    groups = os.getgroups()
+    os.setgroups([0, 4])
+    try:
+        os.chown(tmp_path, 65534, 65534)
+        with planning.as_owner(tmp_path):
+            assert os.getgroups() == [65534]
+        assert sorted(os.getgroups()) == [0, 4]
+    finally:
+        os.setgroups(groups)

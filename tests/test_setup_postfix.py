@@ -1,5 +1,8 @@
 """What Postfix's files say; with a Postfix: tests/real."""
 
+import os
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from drain import envfile
 from drain.errors import ConfigError
 from drain.setup import plan as planning, postfix
 from drain.setup.plan import Plan
-from drain.setup.postfix_place import Place, owner_of_mail
+from drain.setup.postfix_place import Place, check_maildirs, owner_of_mail
 
 
 def plan(folder: Path, *mailboxes: str, **settings: str) -> Plan:
@@ -53,7 +56,7 @@ def test_spam_has_its_folder_within_the_mailbox(tmp_path: Path) -> None:
     assert made == b"admin@example.test example.test/admin/\nadmin+junk@example.test example.test/admin/.Junk/\n"
 
 
-@pytest.mark.parametrize("local", ["a/b", "..", "#x", 'q"x', "two words"])
+@pytest.mark.parametrize("local", ["a/b", "..", "#x", "a}b", "a{b", "a$b", "$myhostname", "a=b", "a..b"])
 def test_a_name_that_is_no_folders_is_refused(tmp_path: Path, local: str) -> None:
     settings = {"MAIL_ADMIN_LOCALPART": f"'{local}'" if local == "'" else local}
     with pytest.raises(ConfigError, match="cannot be a mailbox of Postfix"):
@@ -64,3 +67,44 @@ def test_of_a_parameter_in_both_parts_the_later_line_alone_is_left() -> None:
     main = "# why\nrelayhost = a\n# kept\nmyhostname = m\n"
     part = "relayhost = b\ncanonical_maps = inline:{ @$myhostname=x }\n"
     assert postfix.merged(main, part) == "# why\n# kept\nmyhostname = m\n\n" + part
+
+
+@pytest.mark.parametrize("local", ["a.b", "o'neil", "b\u00fccher", "a+b", "a_b-c"])
+def test_a_usual_name_is_a_mailbox(tmp_path: Path, local: str) -> None:
+    made = postfix.mailboxes(tmp_path / "mailboxes", plan(tmp_path, local))
+    assert f"\n{local}@example.test example.test/{local}/\n".encode() in made
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "name"),
+    [
+        ("u", "p\n[other]:25 u:p", "SMARTHOST_PASS"),
+        ("u", "p ", "SMARTHOST_PASS"),
+        (" u", "p", "SMARTHOST_USER"),
+        ("u:v", "p", "SMARTHOST_USER"),
+    ],
+)
+def test_a_login_that_postfix_would_read_otherwise_is_refused(user: str, password: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} has") as caught:
+        postfix._login(user, password)
+    assert password not in str(caught.value)
+    assert postfix._login("u@x.test", "p:q r") == "u@x.test:p:q r"
+
+
+def test_maildirs_of_another_user_are_not_taken_over(tmp_path: Path) -> None:
+    place = Place(tmp_path, "postfix")
+    mail = place.maildirs / "example.net/bob/new"
+    mail.mkdir(parents=True)
+    with pytest.raises(ConfigError, match=f"belongs to user {os.geteuid()}, and is not empty"):
+        check_maildirs(place, owner_of_mail()[0])
+    shutil.rmtree(place.maildirs / "example.net")
+    check_maildirs(place, owner_of_mail()[0])
+
+
+def test_a_port_that_another_program_has_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    place = Place(tmp_path, "postfix")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"Another program has port {port} .*Choose another INJECT_PORT"):
+            place.check_port(port, {})
+    place.check_port(port, {})

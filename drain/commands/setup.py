@@ -40,24 +40,25 @@ def _set_up(
     work = left(plan, wanted)
     if work:
         work.show(plan, sys.stdout)
+        for sentence in wanted.opening:
+            print(clean(sentence, 1000))
     else:
         print(f"{name} is set up as it should be.")
     if arguments.dry_run:
         return os.EX_OK
     if changes.overwritten(work.files):
         words = f"{name}'s configuration was left as it is"
-        question = f"Change it like this? What is there is kept as *{changes.BEFORE}."
+        question = f"Change it like this? What is there is kept as *{changes.BEFORE} (.2, .3 where that is taken)."
         if (refused := ask(arguments, question, words)) is not None:
             return refused
     sys.stdout.flush()
     os.umask(_UMASK)
-    if work:
-        apply(plan, wanted, work)
-    if said := wanted.start(bool(work)):
+    if said := apply(plan, wanted, work) if work else wanted.start(False):
         print(clean(said), flush=True)
     finished(plan)
     # From now on as drain itself will find it.
-    prove.prove({**environ, "DRAIN_ENV_FILE": str(plan.env_file)}, plan.port, sys.stdout)
+    found = {**environ, "DRAIN_ENV_FILE": str(plan.env_file)}
+    prove.prove(found, plan.port, sys.stdout, mailboxes=plan.mailboxes, listeners=wanted.listeners)
     for sentence in wanted.closing:
         print(clean(sentence, 1000))
     return os.EX_OK

@@ -106,7 +106,7 @@ def _print(folder: Path, results: dict[str, Result], summary: Summary, unchanged
     if summary.error is not None:
         console.print(f"The pass ended early: {summary.error}")
     console.print(f"Everything is below {folder}: the mail in Maildir/, the ledger in state/, the log in drain.log.")
-    console.print("Delete that folder when you have looked. Next: README.md, Setting it up.")
+    console.print("Delete that folder when you have looked. Next: README.md, Before you begin.")
 
 
 _WHY = {

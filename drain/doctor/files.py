@@ -86,7 +86,9 @@ def modes(read: Iterable[Path], written: Iterable[Path], folders: Iterable[Path]
 
 def _mode(path: Path, about: os.stat_result, mode: int) -> Iterator[Finding]:
     open_to_others = envfile.open_to_others(about)
-    command = f"chmod {mode:o} {shlex.quote(str(path))}"
+    # What is root's stays readable to the group that reads it.
+    readable = mode | (mode & 0o500) >> 3 if about.st_uid == 0 and os.geteuid() != 0 else mode
+    command = f"chmod {readable:o} {shlex.quote(str(path))}"
     if open_to_others & 0o022:
         yield _FILES.failure(f"{path} can be changed by other users.", command)
     elif open_to_others:
@@ -104,7 +106,10 @@ def _owner(path: Path, about: os.stat_result, need: int, user: int) -> Iterator[
         yield _FILES.failure(f"{path} belongs to {_name_of(about.st_uid)}.", f"chown {_name_of(user)} {quoted}")
     elif not os.access(path, need):
         may_not = "written" if need & os.W_OK else "read"
-        yield _FILES.failure(f"{path} cannot be {may_not} by {_name_of(user)}.", f"chown {_name_of(user)} {quoted}")
+        mend = f"chown {_name_of(user)} {quoted}"
+        if about.st_uid == 0 and not need & os.W_OK:
+            mend = f"chgrp {_name_of(user)} {quoted} && chmod 640 {quoted}"
+        yield _FILES.failure(f"{path} cannot be {may_not} by {_name_of(user)}.", mend)
 
 
 def _name_of(user: int) -> str:

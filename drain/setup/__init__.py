@@ -9,6 +9,7 @@ postfix       Postfix: its files and its login
 postfix_place where it is, how it is checked and started
 maddy         Maddy: the same; also within Termux' proot-distro
 maddy_people  its logins and mailboxes
+maddy_former  what the one that is there has, and would have no longer
 maddy_program its own commands, on this machine or in a proot
 maddy_service its start
 template      a template of `drain/templates`, filled in
@@ -20,5 +21,6 @@ relay_login   its login at drain's relay
 command       a program that does something
 plan          what both need to know, from drain.env
 prove         whether it works, and lets nobody else in
+listeners     its ports: on loopback alone, and nobody gets by without a login
 ============= ======================================================================
 """

@@ -2,14 +2,14 @@
 
 import contextlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from drain import envfile
 from drain.disk import replace
-from drain.errors import ConfigError
+from drain.errors import ConfigError, DrainError, Unavailable
 from drain.setup import changes
 from drain.setup.changes import File
 from drain.setup.plan import Plan, as_owner
@@ -66,21 +66,64 @@ def left(plan: Plan, wanted: Wanted) -> Work:
     )
 
 
-def apply(plan: Plan, wanted: Wanted, work: Work) -> None:
-    """Does it, up to the start of the server; may be cut off anywhere and done again.
+def apply(plan: Plan, wanted: Wanted, work: Work) -> str:
+    """Does it, and starts the server; may be cut off anywhere and done again. Says what `Wanted.start` says.
 
     Raises:
-        DrainError: it cannot be done, or the server does not take its files, which are put back then.
+        DrainError: it cannot be done, or the server does not take its files, or does not start with
+            them: then these and drain.env are put back, and a server that ran is started again.
+        Unavailable: all is done but the start, which is left to the person or not over in time.
     """
     _begin(plan)
-    _set(plan, work.login)
-    for step in work.before:
-        step.do()
-    with changes.written(work.files):
-        for step in work.after:
+    said: str | Unavailable
+    with _running(wanted), _env_file_kept(plan):
+        _set(plan, work.login)
+        for step in work.before:
             step.do()
-        wanted.check()
-        _set(plan, work.settings)
+        with changes.written(work.files):
+            for step in work.after:
+                step.do()
+            wanted.check()
+            _set(plan, work.settings)
+            try:
+                said = wanted.start(True)
+            except Unavailable as error:
+                said = error
+    if isinstance(said, Unavailable):
+        raise said
+    return said
+
+
+@contextlib.contextmanager
+def _running(wanted: Wanted) -> Iterator[None]:
+    """If this fails, a server that runs now and does not any more is started again."""
+    ran = wanted.runs()
+    try:
+        yield
+    except BaseException:
+        if ran and not wanted.runs():
+            with contextlib.suppress(DrainError):  # the first error is the one to be told
+                wanted.start(True)
+        raise
+
+
+@contextlib.contextmanager
+def _env_file_kept(plan: Plan) -> Iterator[None]:
+    """If this fails, drain.env is as it was: drain goes on with the login that the server has."""
+    try:
+        with as_owner(plan.env_file):
+            former = plan.env_file.read_bytes() if plan.env_file.exists() else None
+    except OSError as error:
+        raise ConfigError(f"{plan.env_file} cannot be read: {error}.") from error
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError), as_owner(plan.env_file):
+            if former is not None:
+                replace(plan.env_file, former)
+            else:
+                plan.env_file.unlink(missing_ok=True)
+        raise
 
 
 def finished(plan: Plan) -> None:

@@ -22,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from drain.errors import ConfigError
 from drain.setup.changes import File
-from drain.setup.plan import Plan, owner
+from drain.setup.plan import Plan
 
 _LASTS = datetime.timedelta(days=3652)
 # A machine whose clock is not set yet, as a Pi's after it was switched on, must not find it too young.
@@ -47,7 +47,7 @@ class Certificate:
         return (
             File(key, self.key, key_mode, key_owner, secret=True),
             File(certificate, self.certificate),
-            File(plan.pinned, self.certificate, owner=owner(plan.pinned)),
+            File(plan.pinned, self.certificate, drains=True),
         )
 
 

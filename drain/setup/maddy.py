@@ -13,13 +13,14 @@ from pathlib import Path
 
 from drain import config as configuration
 from drain.errors import ConfigError
-from drain.setup import certificate, maddy_program, relay_login, template
+from drain.setup import certificate, maddy_former, maddy_program, relay_login, template
 from drain.setup.changes import File, pending
-from drain.setup.maddy_people import People
+from drain.setup.maddy_people import LONGEST_PASSWORD, People
 from drain.setup.maddy_program import Maddy
-from drain.setup.maddy_service import Service
-from drain.setup.plan import Plan, Relay, Smarthost
+from drain.setup.maddy_service import Service, older
+from drain.setup.plan import Plan, Relay, Smarthost, as_owner
 from drain.setup.wanted import Step, Wanted
+from drain.text import clean
 
 # None below 1024: in Termux nobody may listen there.
 IMAP_PORT = 9143
@@ -27,8 +28,10 @@ LMTP_PORT = 9124
 SUBMISSION_PORT = 9587
 RELAY_USER = "maddy"
 _OUTGOING = "drain-outgoing.conf"
+_QUEUE = "outgoing"  # of maddy-smarthost.conf: its folder has its name
 _SMARTHOST_CA = "smarthost-ca.pem"
 _LARGEST = 1024 * 1024
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\n?")
 _PLAIN = re.compile(r"[A-Za-z0-9/._@=+-]+")
 _IMPOSSIBLE = re.compile(r'\\"|\\$|\{env:|\$\(|^[{}]?$|[^ -~\u00a1-\U0010ffff]')
 
@@ -40,34 +43,58 @@ def wanted(plan: Plan, environ: Mapping[str, str], proot: str = "", *, ask: bool
     the person is asked for the passwords of mailboxes that nobody can log in to yet.
 
     Raises:
-        ConfigError: Maddy is not there, or something that its configuration needs.
+        ConfigError: Maddy is not there, or something that its configuration needs; or it cannot do
+            what the plan has, or has now what would look gone then.
         Unavailable: it does not answer.
         WrongUse: *proot* can be no distribution.
     """
+    _check(plan)
     maddy = maddy_program.find(_config(plan, environ), environ, proot)
     there = _read(maddy.config)
+    way_out = _read(maddy.config.with_name(_OUTGOING))
     state = _folder("state_dir", there, maddy.state)
     ports = {
         "LMTP_PORT": _port("lmtp", there, LMTP_PORT),
         "IMAP_PORT": _port("imap", there, IMAP_PORT),
-        "SUBMISSION_PORT": _port("submission", _read(maddy.config.with_name(_OUTGOING)), SUBMISSION_PORT),
+        "SUBMISSION_PORT": _port("submission", way_out, SUBMISSION_PORT),
     }
     runtime = _folder("runtime_dir", there, maddy.runtime)
     outgoing, before = _outgoing(plan, maddy, ports)
     main = _main(plan, maddy, {"STATE_DIR": state, "RUNTIME_DIR": runtime}, ports, outgoing=bool(outgoing))
+    maddy_former.check_databases(there, main, state)
+    queue = maddy.outside(state) / _QUEUE if isinstance(plan.outbound, Smarthost) else None
+    maddy_former.check_queues(there + way_out, maddy.outside(state), queue)
     own = [*_certificate(plan, maddy), *outgoing, _private(maddy, maddy.config, main)]
     if maddy.owner:
         before += [_folder_step(maddy, folder) for folder in (state, runtime)]
     people = People(plan, maddy, state, ask)
+    stale = bool(pending(own)) or older(maddy.outside(runtime), (file.path for file in own))
+    service = Service(maddy, plan.port, stale)
     return Wanted(
         before=tuple(before),
         files=tuple(own),
         after=tuple(people.steps()),
         check=maddy.verify,
         settings={**plan.settings, "MADDY_CONFIG": str(maddy.config)},
-        start=Service(maddy, plan.port, bool(pending(own))).start,
-        closing=tuple(_closing(plan, people, ports)),
+        start=service.start,
+        runs=service.runs,
+        closing=(*_closing(plan, people, ports), *_left_over(plan, maddy)),
+        listeners=_listeners(plan, ports),
     )
+
+
+def _check(plan: Plan) -> None:
+    for domain in plan.domains:
+        if any(label.startswith("xn--") for label in domain.split(".")):
+            # It looks mailboxes up by the U-label, and wants SMTPUTF8 then, which drain has no cause to say.
+            raise ConfigError(
+                f"Maddy cannot take mail for {clean(domain)}, a domain with letters outside ASCII.",
+                "Use Postfix: `drain setup postfix`.",
+            )
+    if len(plan.password.reveal().encode()) > LONGEST_PASSWORD:
+        raise ConfigError(
+            f"INJECT_PASS has more than {LONGEST_PASSWORD} bytes, and Maddy takes no more.", "Make it shorter."
+        )
 
 
 # -- its files --
@@ -75,7 +102,8 @@ def wanted(plan: Plan, environ: Mapping[str, str], proot: str = "", *, ask: bool
 
 def _config(plan: Plan, environ: Mapping[str, str]) -> str:
     path = str(plan.env_file) if plan.env_file.exists() else os.devnull
-    return configuration.load({**environ, "DRAIN_ENV_FILE": path}, complete=False)[0].maddy_config
+    with as_owner(plan.env_file):
+        return configuration.load({**environ, "DRAIN_ENV_FILE": path}, complete=False)[0].maddy_config
 
 
 def _certificate(plan: Plan, maddy: Maddy) -> tuple[File, ...]:
@@ -140,8 +168,20 @@ def _outgoing(plan: Plan, maddy: Maddy, ports: Mapping[str, str]) -> tuple[list[
     files = [_private(maddy, path, template.filled("maddy-smarthost.conf", values), secret=True)]
     if plan.outbound.ca_file:
         # A copy: Maddy may not read everything that drain may, and sees other paths in a proot.
-        files.append(File(maddy.config.with_name(_SMARTHOST_CA), _read(Path(plan.outbound.ca_file)).encode()))
+        files.append(File(maddy.config.with_name(_SMARTHOST_CA), _authorities(plan, Path(plan.outbound.ca_file))))
     return files, []
+
+
+def _authorities(plan: Plan, path: Path) -> bytes:
+    """The certificates in SMARTHOST_TLS_CA_FILE, and nothing else: everybody may read the copy.
+
+    Whoever can write drain.env names the file, so it is read with no more rights than that.
+    """
+    with as_owner(plan.env_file):
+        found = "".join(_CERTIFICATE.findall(_read(path)))
+    if not found:
+        raise ConfigError(f"SMARTHOST_TLS_CA_FILE {path} has no certificate in it (PEM), or is not there.")
+    return found.encode()
 
 
 def _smarthost(smarthost: Smarthost, maddy: Maddy) -> dict[str, str]:
@@ -237,3 +277,14 @@ def _closing(plan: Plan, people: People, ports: Mapping[str, str]) -> Iterator[s
         yield f"It goes through drain's relay, for which ALLOWED_FROM has to have {domains}."
         if not plan.outbound.enabled:
             yield "The relay is not on: set RELAY_ENABLED=true, or have `drain relay` running."
+
+
+def _left_over(plan: Plan, maddy: Maddy) -> Iterator[str]:
+    path = maddy.config.with_name(_OUTGOING)
+    if plan.outbound is None and path.exists():
+        yield f"{path} is of no use any more and has passwords in it: remove it."
+
+
+def _listeners(plan: Plan, ports: Mapping[str, str]) -> dict[str, int]:
+    submission = {} if plan.outbound is None else {"submission": int(ports["SUBMISSION_PORT"])}
+    return {"lmtp": int(ports["LMTP_PORT"]), "imap": int(ports["IMAP_PORT"]), **submission}

@@ -16,7 +16,7 @@ from drain.setup.plan import Plan
 from drain.setup.wanted import Step
 
 # bcrypt (golang.org/x/crypto/bcrypt) takes no more bytes.
-_LONGEST_PASSWORD = 72
+LONGEST_PASSWORD = 72
 _SHORTEST_PASSWORD = 12
 
 
@@ -65,8 +65,8 @@ class People:
 
     def _ask_for_login(self, address: str) -> None:
         while password := getpass.getpass(f"Password for mail programs of {address} (empty: no login for now): "):
-            if not _SHORTEST_PASSWORD <= len(password.encode()) <= _LONGEST_PASSWORD:
-                print(f"It has to have {_SHORTEST_PASSWORD} to {_LONGEST_PASSWORD} bytes.")
+            if not _SHORTEST_PASSWORD <= len(password.encode()) <= LONGEST_PASSWORD:
+                print(f"It has to have {_SHORTEST_PASSWORD} to {LONGEST_PASSWORD} bytes.")
             elif getpass.getpass("Once more: ") != password:
                 print("The two are not the same.")
             else:

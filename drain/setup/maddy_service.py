@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,22 @@ _SYSTEMD = Path("/run/systemd/system")  # sd_booted(3)
 _UNIT = "maddy.service"
 
 
+def older(runtime: Path, files: Iterable[Path]) -> bool:
+    """Whether a Maddy that runs was started before one of *files* was written.
+
+    *runtime* is the folder of its socket, as this process sees it: each start makes that anew.
+    Without one nobody knows, and it counts as older.
+    """
+    started = max((path.stat().st_mtime_ns for path in runtime.glob("*.sock")), default=0)
+    return any(path.stat().st_mtime_ns > started for path in files if path.exists())
+
+
 @dataclass(frozen=True)
 class Service:
     """Its start.
 
-    *port* is one that it listens on. *stale*: its files are about to change, and it reads
-    them only when it starts; logins and mailboxes it looks up when it needs them.
+    *port* is one that it listens on. *stale*: one that runs does not have its files as they are
+    then, since it reads them only when it starts; logins and mailboxes it looks up when it needs them.
     """
 
     maddy: Maddy
@@ -35,7 +46,7 @@ class Service:
             ConfigError: it does not start.
             Unavailable: nothing here starts it, so that the person has to.
         """
-        runs = self._listens()
+        runs = self.runs()
         restart = self._restart()
         if restart is None:
             if runs and not self.stale:
@@ -46,6 +57,12 @@ class Service:
         for words in restart:
             command.run(words, self.maddy.environ)
         return "Maddy was started again." if runs else "Maddy was started."
+
+    def runs(self) -> bool:
+        """Whether something listens on its port."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), _CONNECT_SECONDS):
+            return True
+        return False
 
     def _restart(self) -> list[list[str]] | None:
         """The commands that start it, again too, and at each boot; None where nothing is there for it."""
@@ -73,8 +90,3 @@ class Service:
             f"{'End the one that runs, and start it' if runs else 'Start it'}: `{by_hand}`. "
             "Then run `drain setup maddy` once more, which proves it.",
         )
-
-    def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), _CONNECT_SECONDS):
-            return True
-        return False

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from drain import assembly, config as configuration, envfile
 from drain.errors import ConfigError, WrongUse
-from drain.places import address, domain_key, is_loopback
+from drain.places import address, domain_key
 from drain.setting import Secret
 from drain.settings import Config
 from drain.text import clean
 
 # RFC 8375: names in a home; nobody else has it, and no mail domain can be the same.
 HOSTNAME = "mail.home.arpa"
+# Where the mail server listens; of IPv6 it has nothing.
+_HERE = ("127.0.0.1", "localhost")
 _USER = "drain"
 _PASSWORD_BYTES = 24
 
@@ -96,16 +98,23 @@ def make(environ: Mapping[str, str], mailboxes: Sequence[str] = (), outbound: st
         WrongUse: a mailbox is no address in MAIL_DOMAIN.
     """
     path = env_file(environ)
-    config, _ = configuration.load(
-        {**environ, "DRAIN_ENV_FILE": str(path if path.exists() else "/dev/null")}, complete=False
-    )
+    # As drain's user, who says in drain.env which other files are read.
+    with as_owner(path):
+        config, _ = configuration.load(
+            {**environ, "DRAIN_ENV_FILE": str(path if path.exists() else "/dev/null")}, complete=False
+        )
     if not config.mail_domain:
         raise ConfigError("MAIL_DOMAIN is not set.", f"Put your mail domain into {path}, or run `drain init`.")
-    if not is_loopback(config.inject_host):
+    if config.inject_host not in _HERE:
         raise ConfigError(
-            f"INJECT_HOST is {clean(config.inject_host)}: `drain setup` sets up the mail server of this machine.",
+            f"INJECT_HOST is {clean(config.inject_host)}: `drain setup` sets up the mail server of this machine, "
+            "on 127.0.0.1.",
             "Leave INJECT_HOST out.",
         )
+    if config.inject_user.startswith("-") or not config.inject_user.isprintable():
+        raise ConfigError(f"INJECT_USER {clean(config.inject_user)!r} can be no login.", "Choose another name.")
+    with as_owner(path):
+        addresses = _mailboxes(config, mailboxes)
     made = {
         **({} if config.inject_user else {"INJECT_USER": _USER}),
         **({} if config.inject_pass else {"INJECT_PASS": secrets.token_urlsafe(_PASSWORD_BYTES)}),
@@ -114,7 +123,7 @@ def make(environ: Mapping[str, str], mailboxes: Sequence[str] = (), outbound: st
         env_file=path,
         hostname=HOSTNAME,
         domains=config.mail_domain,
-        mailboxes=_mailboxes(config, mailboxes),
+        mailboxes=addresses,
         admin=config.admin_mailbox,
         junk_folder=config.spam_mailbox == "+junk",
         port=config.inject_port,
@@ -140,8 +149,8 @@ def env_file(environ: Mapping[str, str]) -> Path:
 
 
 def owner(path: Path) -> tuple[int, int]:
-    """User and group of *path*, or of the nearest folder above it that is there."""
-    about = next(place for place in (path, *path.parents) if place.exists()).stat()
+    """User and group of *path*, or of the nearest folder above it that is there; of a link, whoever made it."""
+    about = next(place for place in (path, *path.parents) if os.path.lexists(place)).lstat()
     return about.st_uid, about.st_gid
 
 
@@ -155,6 +164,8 @@ def as_owner(path: Path) -> Iterator[None]:
         yield
         return
     user, group = owner(path)
+    groups = os.getgroups()
+    os.setgroups([group])
     os.setegid(group)
     os.seteuid(user)
     try:
@@ -162,6 +173,7 @@ def as_owner(path: Path) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+        os.setgroups(groups)
 
 
 def _mailboxes(config: Config, more: Sequence[str]) -> tuple[str, ...]:
@@ -171,6 +183,8 @@ def _mailboxes(config: Config, more: Sequence[str]) -> tuple[str, ...]:
     wanted = [config.admin_mailbox, config.catch_all, spam, *aliases, *named]
     once: dict[str, str] = {}
     for word in filter(None, wanted):
+        if word.startswith("-"):
+            raise ConfigError(f"{clean(word)!r} can be no mailbox: it begins with a hyphen.", "Choose another name.")
         once.setdefault(word.lower(), word)
     return tuple(once.values())
 
@@ -179,7 +193,7 @@ def _mailbox(word: str, domains: tuple[str, ...]) -> str:
     local, at, domain = word.rpartition("@")
     whole = f"{local}@{domain_key(domain)}" if at else f"{word}@{domains[0]}"
     with contextlib.suppress(ValueError):
-        if whole.rpartition("@")[2] in domains and address(whole):
+        if whole.rpartition("@")[2] in domains and address(whole) and not whole.startswith("-"):
             return whole
     raise WrongUse(f"--mailbox {clean(word)!r} is no mailbox in MAIL_DOMAIN.", f"Give one at {', '.join(domains)}.")
 
@@ -188,7 +202,7 @@ def _outbound(config: Config, way: str | None) -> Relay | Smarthost | None:
     if way is None:
         way = "relay" if config.relay_enabled else "smarthost" if config.smarthost_host else "none"
     if way == "relay":
-        if not is_loopback(config.relay_host):
+        if config.relay_host not in _HERE:
             raise ConfigError(
                 f"RELAY_HOST is {clean(config.relay_host)}, and the mail server would log in to it on 127.0.0.1.",
                 "Say --outbound smarthost or none.",

@@ -1,5 +1,6 @@
 """Postfix: its files, its login, its start."""
 
+import contextlib
 import datetime
 import os
 import re
@@ -19,13 +20,15 @@ from drain.setup.wanted import Step, Wanted
 from drain.text import clean
 
 _PACKAGES = "apt install postfix sasl2-bin libsasl2-modules"
-_PROGRAMS = ("postfix", "postconf", "saslpasswd2")
+_PROGRAMS = ("postfix", "postconf", "saslpasswd2", "sasldblistusers2")
 _RELAY_USER = "postfix"
 _SUBMIT_USERS = "root"
 _SYSTEMS_CAS = "/etc/ssl/certs/ca-certificates.crt"
 _DIST_MASTER = Path("/usr/share/postfix/master.cf.dist")
-# What a line of texthash and the name of a folder can hold.
-_LOCAL_PART = re.compile(r"(?!\.{1,2}$)[^\s/\"#\x00-\x1f][^\s/\"\x00-\x1f]*")
+# Dot-string of RFC 5321 4.1.2 and RFC 6531, without what means something in a line of texthash, in the
+# name of a folder, in main.cf ($), in inline:{} or to Postfix itself (a hyphen at the beginning).
+_LOCAL_PART = re.compile(r"(?!-)[\w!%&'*+^`|~?-]+(?:\.[\w!%&'*+^`|~?-]+)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SETS = re.compile(r"^(\w+) =.*\n", re.MULTILINE)
 _SMTPD_CONF = "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: {}\n"
 
@@ -34,7 +37,8 @@ def wanted(plan: Plan, environ: Mapping[str, str]) -> Wanted:
     """What a Postfix in /etc/postfix, or the folder that MAIL_CONFIG names, shall be; changes nothing.
 
     Raises:
-        ConfigError: Postfix is not here, or this is not root, or a setting does not fit.
+        ConfigError: Postfix is not here, or this is not root, or a setting does not fit, or something is in the way.
+        Unavailable: Postfix does not answer.
     """
     if os.geteuid() != 0:
         raise ConfigError("Postfix is set up by root.", "sudo drain setup postfix")
@@ -42,6 +46,7 @@ def wanted(plan: Plan, environ: Mapping[str, str]) -> Wanted:
     if missing:
         raise ConfigError(f"Postfix is not whole here: no {', '.join(missing)}.", _PACKAGES)
     place = Place.of(environ)
+    place.check_port(plan.port, environ)
     key, public = place.etc / "drain-key.pem", place.etc / "drain-cert.pem"
     made = certificate.kept_or_made(public, key, plan.hostname, datetime.datetime.now(datetime.UTC))
     uid, gid = owner_of_mail()
@@ -83,6 +88,8 @@ def wanted(plan: Plan, environ: Mapping[str, str]) -> Wanted:
         settings=plan.settings,
         start=partial(place.start, environ),
         closing=_closing(plan, place),
+        opening=_opening(plan, place, environ) if not files[-1].done else (),
+        runs=partial(place.runs, environ),
     )
 
 
@@ -98,11 +105,21 @@ def _outbound(plan: Plan, place: Place) -> tuple[str, list[File], list[Step]]:
         return part, [File(file, line.encode(), 0o600, secret=True)], [step]
     if isinstance(plan.outbound, Smarthost):
         hosts = [f"[{host}]:{port}" for host, port in plan.outbound.places]
-        login = f"{plan.outbound.user}:{plan.outbound.password.reveal()}"
+        login = _login(plan.outbound.user, plan.outbound.password.reveal())
         lines = "".join(f"{host} {login}\n" for host in hosts) if plan.outbound.user else ""
         part = filled("postfix-smarthost.cf", {**common, "RELAYHOST": ", ".join(hosts), **_tls(plan.outbound)})
         return part, [File(place.etc / "smarthost-password", lines.encode(), 0o600, secret=True)], []
     return "", [], []
+
+
+def _login(user: str, password: str) -> str:
+    """Both as they stand in smarthost-password, which has no way to quote them."""
+    for name, word in (("SMARTHOST_USER", user), ("SMARTHOST_PASS", password)):
+        if _CONTROL.search(word) or word != word.strip():
+            raise ConfigError(f"{name} has control characters, or blanks around it, and Postfix cannot have that.")
+    if ":" in user:
+        raise ConfigError("SMARTHOST_USER has a colon in it, and Postfix cannot have that.")
+    return f"{user}:{password}"
 
 
 def _tls(smarthost: Smarthost) -> dict[str, str]:
@@ -110,7 +127,8 @@ def _tls(smarthost: Smarthost) -> dict[str, str]:
         "LOGIN": "yes" if smarthost.user else "no",
         "TLS_LEVEL": "none" if smarthost.tls == "none" else "secure",
         "TLS_FROM_FIRST_BYTE": "yes" if smarthost.tls == "implicit" else "no",
-        "TLS_CA_FILE": str(Path(smarthost.ca_file).expanduser().absolute()) if smarthost.ca_file else _SYSTEMS_CAS,
+        # In main.cf a $ begins a parameter's name.
+        "TLS_CA_FILE": str(Path(smarthost.ca_file or _SYSTEMS_CAS).expanduser().absolute()).replace("$", "$$"),
     }
 
 
@@ -124,10 +142,15 @@ def _sasldb(plan: Plan, place: Place, environ: Mapping[str, str]) -> bytes:
     """The database of logins: as it is, if it has this one alone; else a new one."""
     user, _, realm = plan.user.rpartition("@") if "@" in plan.user else (plan.user, "", plan.hostname)
     password = plan.password.reveal().encode()
-    there = _bytes(place.etc / "sasl" / "sasldb2") or b""
+    file = place.etc / "sasl" / "sasldb2"
+    there = _bytes(file) or b""
     # Berkeley DB has value and key of a record side by side, each after a byte 1 (H_KEYDATA).
-    if b"\x01%s\x01%s\0%s\0userPassword" % (password, user.encode(), realm.encode()) in there:
-        return there
+    record = b"\x01%s\x01%s\0%s\0userPassword" % (password, user.encode(), realm.encode())
+    # What was deleted is still among the bytes, so there must be no other, and the list must have it.
+    if record in there and there.count(b"\0userPassword") == 1:
+        with contextlib.suppress(ConfigError):
+            if run(["sasldblistusers2", "-f", str(file)], environ).split() == [f"{user}@{realm}:", "userPassword"]:
+                return there
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sasldb2"
         run(["saslpasswd2", "-p", "-c", "-f", str(path), "-u", realm, user], environ, stdin=password)
@@ -158,6 +181,20 @@ def _bytes(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
+
+
+def _opening(plan: Plan, place: Place, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What becomes of mail that waits, since it was taken from its senders."""
+    queue, number = place.waiting(environ)
+    if not number:
+        return ()
+    mails = f"{number} mail{'s wait' if number > 1 else ' waits'} in Postfix's queue {queue}"
+    if queue != place.queue:
+        return (f"{mails}, which is not looked at any more once the queue is {place.queue}.",)
+    if plan.outbound is None:
+        return (f"{mails}. What is for other domains than {', '.join(plan.domains)} will not leave, and stays there.",)
+    way = "drain's relay" if isinstance(plan.outbound, Relay) else "the smarthost"
+    return (f"{mails}. What is for other domains than {', '.join(plan.domains)} will go to {way}.",)
 
 
 def _closing(plan: Plan, place: Place) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
 """Where a Postfix is on this machine, and how it is checked and started."""
 
+import contextlib
 import grp
 import os
 import pwd
 import re
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ _MAIL_USER = "vmail"
 _MAIL_ID = 5000
 _FAULT = re.compile(r"fatal:|error:|warning:|panic:")
 _STATUS_SECONDS = 30.0
+# Where mail waits; qshape(1) has them.
+_QUEUES = ("maildrop", "hold", "incoming", "active", "deferred")
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
 
@@ -88,7 +92,7 @@ class Place:
         Raises:
             ConfigError: it does not start; Unavailable: not in time.
         """
-        runs = self._runs(environ)
+        runs = self.runs(environ)
         if runs and not changed:
             return ""
         words = "Postfix is started again." if runs else "Postfix is started."
@@ -112,7 +116,47 @@ class Place:
             why = clean(" ".join(faults[:3])) or ("" if self.log else "`journalctl -t postfix/postfix-script -n 20`")
             raise ConfigError(str(error.args[0]), why) from error
 
-    def _runs(self, environ: Mapping[str, str]) -> bool:
+    def waiting(self, environ: Mapping[str, str]) -> tuple[Path, int]:
+        """The queue of the configuration that is there, and how many mails are in it."""
+        queue = self.queue
+        with contextlib.suppress(ConfigError):  # there is none, or none that Postfix could run with
+            queue = Path(self._postconf(environ, "-h", "queue_directory").strip())
+        return queue, sum(len(files) for name in _QUEUES for _folder, _folders, files in os.walk(queue / name))
+
+    def check_port(self, port: int, environ: Mapping[str, str]) -> None:
+        """Whether Postfix can listen on *port* of 127.0.0.1.
+
+        Raises:
+            ConfigError: another program has it.
+        """
+        if self.runs(environ) and port in self._ports(environ):
+            return
+        with socket.socket() as own:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                own.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise ConfigError(
+                    f"Another program has port {port} of 127.0.0.1: {error}.", "Choose another INJECT_PORT."
+                ) from error
+
+    def _ports(self, environ: Mapping[str, str]) -> set[int]:
+        """Those of its master.cf."""
+        services = ""
+        with contextlib.suppress(ConfigError):
+            services = self._postconf(environ, "-M")
+        names = [line.split()[0].rpartition(":")[2] for line in services.splitlines() if line.split()[1:2] == ["inet"]]
+        found = set()
+        for name in names:
+            with contextlib.suppress(OSError):
+                found.add(int(name) if name.isdecimal() else socket.getservbyname(name, "tcp"))
+        return found
+
+    def _postconf(self, environ: Mapping[str, str], *words: str) -> str:
+        return run(["postconf", "-c", str(self.etc), *words], _without_config(environ))
+
+    def runs(self, environ: Mapping[str, str]) -> bool:
+        """Whether it runs, with the configuration that is there or with that of before."""
         program = find("postfix", environ) or "postfix"
         command = [program, "-c", str(self.etc), "status"]
         try:
@@ -121,12 +165,24 @@ class Place:
             )
         except (OSError, subprocess.TimeoutExpired):
             return False
-        return done.returncode == 0
+        return done.returncode == 0 or self._has_master()
+
+    def _has_master(self) -> bool:
+        """Whether there is a process with that queue: somebody may have changed main.cf while it ran."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int((self.queue / "pid/master.pid").read_text())
+            return Path(f"/proc/{pid}/comm").read_text() == "master\n"
+        return False
 
 
 def steps(place: Place, environ: Mapping[str, str]) -> tuple[Step, ...]:
-    """The user whose the mail is, where the system has a Postfix of its own, and the folders."""
+    """The user whose the mail is, where the system has a Postfix of its own, and the folders.
+
+    Raises:
+        ConfigError: the folder of the Maildirs is in use by another user.
+    """
     uid, gid = owner_of_mail()
+    check_maildirs(place, uid)
     postfix = pwd.getpwnam("postfix").pw_uid
     folders = (
         _folder(place.queue, 0o755, 0, 0),
@@ -135,6 +191,21 @@ def steps(place: Place, environ: Mapping[str, str]) -> tuple[Step, ...]:
         *([_folder(Path(place.log).parent, 0o755, 0, 0)] if place.log else []),
     )
     return (*([_user(uid, gid, environ)] if place.root == Path("/") else []), *folders)
+
+
+def check_maildirs(place: Place, uid: int) -> None:
+    """Whether the folder of the Maildirs can be user *uid*'s.
+
+    Raises:
+        ConfigError: it is in use, and another's.
+    """
+    maildirs = place.maildirs
+    if maildirs.is_dir() and maildirs.stat().st_uid != uid and any(maildirs.iterdir()):
+        raise ConfigError(
+            f"The folder {maildirs} belongs to user {maildirs.stat().st_uid}, and is not empty: "
+            f"drain's mailboxes are to be there, of user {uid}.",
+            "Move it away, or give all of it to that user (chown -R).",
+        )
 
 
 def owner_of_mail() -> tuple[int, int]:

@@ -33,6 +33,9 @@ class Wanted:
         settings: what drain.env has to say, once that is passed.
         start: starts it if it does not run, and starts it again if it is told that something
             changed; says which in a sentence, or "" for neither. Raises DrainError.
+        runs: whether it runs now; one that cannot say so is not started again after a failure.
+        listeners: its ports on 127.0.0.1 but the one for injection, by protocol (``imap``, ``lmtp``, ``submission``).
+        opening: sentences for the beginning, of what the person has to know before any of it is done.
         closing: sentences for the end, of what the person may want to do next.
     """
 
@@ -43,3 +46,6 @@ class Wanted:
     settings: Mapping[str, str]
     start: Callable[[bool], str]
     closing: tuple[str, ...] = field(default=())
+    opening: tuple[str, ...] = field(default=())
+    listeners: Mapping[str, int] = field(default_factory=dict)
+    runs: Callable[[], bool] = field(default=lambda: False)

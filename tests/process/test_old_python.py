@@ -34,7 +34,7 @@ print(json.dumps(found))
 
 def patterns() -> dict[str, tuple[str, bool, int]]:
     """The patterns of the house that have possessive or atomic groups, by name."""
-    found = {}
+    found: dict[str, tuple[str, bool, int]] = {}
     for module in pkgutil.walk_packages(drain.__path__, "drain."):
         if module.name.endswith("__main__"):
             continue
@@ -42,7 +42,7 @@ def patterns() -> dict[str, tuple[str, bool, int]]:
             if isinstance(value, re.Pattern):
                 text = value.pattern.decode("latin-1") if isinstance(value.pattern, bytes) else value.pattern
                 if re.search(r"[*+?}]\+|\(\?>", text):
-                    flags = value.flags & ~re.UNICODE
+                    flags = int(value.flags & ~re.UNICODE)
                     found[f"{module.name}.{name}"] = (text, isinstance(value.pattern, bytes), flags)
     return found
 

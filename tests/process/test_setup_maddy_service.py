@@ -1,5 +1,6 @@
 """How `drain setup maddy` has Maddy started, with a systemctl that only writes down what it is told."""
 
+import os
 import shlex
 import socket
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from drain.errors import ConfigError, Unavailable
 from drain.setup.maddy_program import Maddy
-from drain.setup.maddy_service import Service
+from drain.setup.maddy_service import Service, older
 from tests.support import free_port
 
 USUAL = Path("/etc/maddy/maddy.conf")
@@ -64,6 +65,13 @@ def test_without_a_unit_for_it_the_person_starts_it(tmp_path: Path, config: Path
     assert not [call for call in machine.calls if call.startswith(("enable", "restart"))]
 
 
+def test_whether_it_runs_is_asked_at_its_port(tmp_path: Path) -> None:
+    service = Service(Maddy(USUAL, Path("/"), "", None, {}), free_port(), stale=False)
+    assert not service.runs()
+    with socket.create_server(("127.0.0.1", service.port)):
+        assert service.runs()
+
+
 def test_a_unit_that_does_not_start_is_said_so(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     (tmp_path / "systemctl").write_text(
@@ -71,3 +79,16 @@ def test_a_unit_that_does_not_start_is_said_so(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"restart maddy\.service` failed: Job failed"):
         machine.start()
+
+
+def test_a_maddy_that_was_started_before_its_files_were_written_is_older(tmp_path: Path) -> None:
+    config, missing, runtime = tmp_path / "maddy.conf", tmp_path / "not-there", tmp_path / "run"
+    config.touch()
+    os.utime(config, ns=(2000, 2000))
+    assert older(runtime, [config, missing]), "without its socket nobody knows"
+    runtime.mkdir()
+    for name, at, expected in (("a", 1000, True), ("b", 3000, False)):
+        socket_ = runtime / f"sql-{name}.sock"
+        socket_.touch()
+        os.utime(socket_, ns=(at, at))
+        assert older(runtime, [config, missing]) is expected

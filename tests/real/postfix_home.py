@@ -171,8 +171,12 @@ class PostfixHome(Rig):
 
     def until_logged(self, words: str) -> None:
         """Until *words* are in Postfix's log."""
-        log = self.root / "var/log/postfix.log"
-        until(lambda: words in log.read_text(), 30, lambda: log.read_text()[-3000:])
+        until(lambda: words in self.log, 30, lambda: self.log[-3000:])
+
+    @property
+    def log(self) -> str:
+        """All that Postfix has logged."""
+        return (self.root / "var/log/postfix.log").read_text()
 
     def files(self) -> dict[str, bytes]:
         """Each file of its configuration."""

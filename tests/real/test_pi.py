@@ -62,15 +62,19 @@ def test_the_doctor_finds_nothing_wrong_but_what_is_not_of_this_machine(home: Ho
 
 
 def test_nobody_but_drain_and_root_can_read_keys_settings_and_mail(home: Home) -> None:
-    for path in (ENV_FILE, "/etc/drain/drain-key.pem", "/var/lib/drain/ledger.db"):
+    kept = "/var/lib/drain/ledger.db"
+    for path in (ENV_FILE, "/etc/drain/drain-key.pem", "/etc/drain/mail-server.pem", kept):
         assert home.pi.run("cat", path, user="pi", check=False).returncode != 0
-        assert home.pi.words("stat", "-c", "%U", path) == "drain"
+        # Who gets hold of drain reads its settings, and cannot have root read or write what they name.
+        owner = "drain drain 600" if path == kept else "root drain 640"
+        assert home.pi.words("stat", "-c", "%U %G %a", path) == owner
+    assert home.pi.words("stat", "-c", "%U %G %a", "/etc/drain") == "root drain 750"
     assert "sudo drain" in home.pi.run("drain", "status", user="pi", check=False).stderr
     assert home.pi.run("sudo", "drain", "status", user="pi").returncode == 0
 
 
 def test_installing_again_changes_nothing(home: Home) -> None:
-    folders = ("/etc", "/opt/drain", "/usr/local/bin", "/var/lib/drain/backups")
+    folders = ("/etc", "/opt/drain", "/usr/local/bin", "/var/backups/drain")
     before, process = home.tree_of_files(*folders), home.unit("drain.service", "MainPID")
     home.install("--yes", "--answers", "answers")
     after = home.tree_of_files(*folders)
@@ -171,7 +175,7 @@ def test_an_upgrade_brings_an_old_ledger_along_and_delivers_nothing_twice(home: 
     home.install("upgrade", checkout="next")
     home.all_filed()
     assert version_of(ledger) == LEDGER.version
-    (backup,) = home.file("/var/lib/drain/backups").iterdir()
+    (backup,) = home.file("/var/backups/drain").iterdir()
     assert backup.stat().st_mode & 0o077 == 0, "it holds addresses"
     assert home.pi.words("drain", "--version") == "drain 9.9.8"
     assert home.unit("drain.service", "RestartUSec") == "1s", "what the person changed is lost"

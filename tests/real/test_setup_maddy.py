@@ -5,18 +5,18 @@ import os
 import re
 import signal
 import smtplib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from drain.setup import maddy_program
+from drain.setup import maddy_program, template
 from drain.setup.maddy_program import Maddy
 from tests.real.maddy import maddy_binary
 from tests.real.maddy_home import DOMAIN, Home, home
 from tests.real.relay import RealRelay
 from tests.real.smarthost import smarthost
-from tests.support import until
+from tests.support import free_port, until
 
 pytestmark = [
     pytest.mark.maddy,
@@ -104,6 +104,79 @@ def test_a_configuration_that_maddy_does_not_take_is_put_back(at_home: Home, mon
     monkeypatch.setattr("drain.setup.template.filled", lambda name, values: "no_such_directive yes\n")
     assert at_home.setup("--yes") == os.EX_CONFIG
     assert at_home.config.read_bytes() == before
+
+
+def test_a_server_that_was_not_started_again_is_not_taken_for_the_one_that_was_set_up(
+    at_home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_home.proven()
+    at_home.set(MAIL_DOMAIN=f"{DOMAIN},second.test")
+    assert at_home.setup("--yes") == os.EX_TEMPFAIL
+    assert at_home.setup("--yes") == os.EX_TEMPFAIL, "it runs with the old files still"
+    assert "End the one that runs, and start it" in capsys.readouterr().err
+    assert "setup.unfinished" in at_home.tree()
+    at_home.restart()
+    assert at_home.setup() == os.EX_OK
+    assert "setup.unfinished" not in at_home.tree()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("\nlmtp tcp://127.0.0.1:", "\nlmtp tcp://0.0.0.0:", "answers at 127.0.0.2 too"),
+        (
+            "    check &inject_user_only\n    # Maddy talks",
+            "    # Maddy talks",
+            "(lmtp) takes mail without a login",
+        ),
+        ("    dmarc no\n", "    dmarc no\n    insecure_auth yes\n", "(smtp) takes a password before there is TLS"),
+        ("    storage &local_mailboxes\n", "    storage &local_mailboxes\n    insecure_auth yes\n", "(imap) takes"),
+        (
+            f"    destination {DOMAIN} {{",
+            f'    destination {ALICE} {{\n        reject 550 5.1.1 "no"\n    }}\n    destination {DOMAIN} {{',
+            f"refuses mail for {ALICE}",
+        ),
+    ],
+    ids=["on every address", "LMTP without AUTH", "SMTP in the clear", "IMAP in the clear", "no such mailbox"],
+)
+def test_a_template_with_a_hole_is_not_proven(
+    at_home: Home,
+    right: str,
+    wrong: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    filled = template.filled
+
+    def with_a_hole(name: str, values: Mapping[str, str]) -> str:
+        text = filled(name, values)
+        assert right in text
+        return text.replace(right, wrong, 1)
+
+    monkeypatch.setattr(template, "filled", with_a_hole)
+    assert at_home.setup("--yes", "--mailbox", ALICE) == os.EX_TEMPFAIL
+    at_home.start()
+    assert at_home.setup("--mailbox", ALICE) == os.EX_CONFIG
+    assert words in capsys.readouterr().err
+
+
+def test_mail_that_waits_for_the_smarthost_is_not_left_behind(
+    at_home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_home.set(SMARTHOST_HOST=f"127.0.0.1:{free_port()}", SMARTHOST_TLS="none")
+    at_home.proven("--mailbox", ALICE)
+    at_home.login(ALICE, PASSWORD)
+    at_home.submit(MAIL, ALICE, PASSWORD, "b@example.net")
+    before = at_home.tree()
+    assert at_home.setup("--yes", "--outbound", "none") == os.EX_CONFIG
+    assert f"1 in {at_home.config.parent}/state/outgoing" in capsys.readouterr().err
+    assert at_home.tree() == before
+    at_home.stop()
+    for mail in (at_home.config.parent / "state/outgoing").iterdir():
+        mail.unlink()
+    at_home.proven("--outbound", "none")
+    assert "drain-outgoing.conf is of no use any more" in capsys.readouterr().out
 
 
 def test_a_domain_and_a_mailbox_that_are_added_get_mail(at_home: Home) -> None:
@@ -239,8 +312,8 @@ def test_another_program_on_its_port_is_not_taken_for_maddy(
         assert other.setup() == os.EX_TEMPFAIL
         other.start()
         capsys.readouterr()
-        assert at_home.setup() != os.EX_OK
-        assert "certificate" in capsys.readouterr().err
+        assert at_home.setup() == os.EX_TEMPFAIL
+        assert "End the one that runs, and start it" in capsys.readouterr().err
 
 
 def _killed_at(at_home: Home, number: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import pytest
 
+from drain import envfile
 from drain.errors import DrainError
 from drain.relay.users import Users
 from drain.setup import certificate
@@ -23,7 +24,7 @@ from tests.real.relay import RealRelay
 from tests.real.server import HOST, await_listener, end, needed, output
 from tests.real.smarthost import NAME, Smarthost, authority
 from tests.smtp_fake import FakeSmtp
-from tests.support import free_port
+from tests.support import free_port, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix is set up by root")
 ADMIN, INBOX = "admin@example.test", "inbox@example.test"
@@ -166,7 +167,7 @@ class TestWhatIsThere:
         assert home.files() == before
         assert not home.master
 
-    def test_is_kept_once_if_the_person_says_yes(self, home: PostfixHome) -> None:
+    def test_is_kept_each_time_if_the_person_says_yes(self, home: PostfixHome) -> None:
         code, shown = home.asked("y")
         assert code == 0, shown
         assert (home.etc / "main.cf.before-drain").read_bytes() == self.FOREIGN
@@ -174,6 +175,7 @@ class TestWhatIsThere:
         (home.etc / "main.cf").write_bytes(b"# another\n")
         assert home.setup("--yes").returncode == 0
         assert (home.etc / "main.cf.before-drain").read_bytes() == self.FOREIGN
+        assert (home.etc / "main.cf.before-drain.2").read_bytes() == b"# another\n"
         assert home.takes(ADMIN)
 
     def test_is_not_touched_by_a_dry_run(self, home: PostfixHome) -> None:
@@ -238,20 +240,110 @@ def test_who_takes_the_port_while_postfix_is_away_gets_neither_password_nor_mail
     home.halt()
     other.env_file.write_text(other.env_file.read_text().replace(str(other.port), str(home.port)))
     assert other.setup().returncode == 0
+    other.session().close()
+    other.until_logged("ehlo=2 starttls=1 auth=1 quit=1 commands=5")
+    logins = other.log.count("auth=")
     with pytest.raises(DrainError, match="certificate"):
         home.session()
-    log = (other.root / "var/log/postfix.log").read_text()
-    assert log.count("auth=") == 2, "its own proof's, and nobody else's"
+    until(lambda: "TLS library problem" in other.log or "lost connection after STARTTLS" in other.log, 20)
+    assert other.log.count("auth=") == logins
 
 
 def test_a_port_that_is_taken_is_no_proof_and_who_has_it_gets_no_password(make: Make) -> None:
     home = make()
     with FakeSmtp(port=home.port) as stranger:
+        env = home.env_file.read_bytes()
         done = home.setup()
-        assert done.returncode in (75, 78)
-        assert "drain: " in done.stderr
+        assert (done.returncode, done.stdout) == (78, "")
+        assert f"Another program has port {home.port} of 127.0.0.1" in done.stderr
+        assert home.env_file.read_bytes() == env
+        assert not home.etc.exists()
         assert not [command for command in stranger.commands if command.startswith("AUTH")]
     assert home.setup().returncode == 0
+
+
+class TestWaiting:
+    """Mail in the queue has been taken from its sender: it must not be lost."""
+
+    def test_of_a_postfix_that_was_there_is_said_and_stays(self, make: Make) -> None:
+        home = make()
+        assert home.setup().returncode == 0
+        # One that sends, to a place where nobody listens.
+        main = home.etc / "main.cf"
+        theirs = [line for line in main.read_text().splitlines() if not line.startswith(("default_t", "authorized_"))]
+        main.write_text("\n".join([*theirs, "default_transport = smtp", f"relayhost = [{HOST}]:{free_port()}", ""]))
+        (home.etc / "master.cf").write_text((home.etc / "master.cf").read_text() + "smtp unix - - n - - smtp\n")
+        home.halt()
+        output(["postfix", "-c", str(home.etc), "start"])
+        home.sendmail(CRON, "bob@example.net")
+        home.until_logged("status=deferred")
+        done = home.setup("--yes")
+        assert done.returncode == 0, done.stderr
+        assert f"1 mail waits in Postfix's queue {home.root}/var/spool/postfix." in done.stdout
+        assert "for other domains than example.test, second.test will not leave, and stays there." in done.stdout
+        self.stays(home)
+
+    def test_for_a_domain_that_is_taken_out_stays(self, make: Make) -> None:
+        home = make()
+        assert home.setup("--mailbox", "bob@second.test").returncode == 0
+        (home.root / "var/mail/vhosts/second.test").write_text("no folder")
+        home.inject(b"Subject: waits\r\n\r\nhello\r\n", "bob@second.test")
+        home.until_logged("status=deferred")
+        envfile.change(home.env_file, {"MAIL_DOMAIN": "example.test"})
+        done = home.setup("--yes")
+        assert done.returncode == 0, done.stderr
+        assert not home.takes("bob@second.test")
+        assert "1 mail waits in Postfix's queue" in done.stdout
+        self.stays(home)
+
+    def stays(self, home: PostfixHome) -> None:
+        output(["postqueue", "-c", str(home.etc), "-f"])
+        home.until_logged("nothing is sent on from here")
+        assert "dsn=4.7.1, status=SOFTBOUNCE" in home.log
+        assert "status=bounced" not in home.log
+        until(lambda: "(nothing is sent on from here)" in output(["postqueue", "-c", str(home.etc), "-p"]), 20)
+
+
+def test_maildirs_of_another_user_are_not_taken_over(make: Make) -> None:
+    home = make()
+    (home.root / "var/mail/vhosts/example.net").mkdir(parents=True)
+    done = home.setup("--yes")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "belongs to user 0, and is not empty" in done.stderr
+    assert not home.etc.exists()
+
+
+def test_of_logins_the_server_has_its_own_alone_and_makes_one_that_was_deleted_anew(make: Make) -> None:
+    home = make()
+    assert home.setup().returncode == 0
+    file = str(home.etc / "sasl/sasldb2")
+    before = Path(file).read_bytes()
+    subprocess.run(["saslpasswd2", "-p", "-c", "-f", file, "-u", NAME, "mallory"], input=b"x", check=True)
+    assert home.setup("--yes").returncode == 0
+    assert output(["sasldblistusers2", "-f", file]) == "drain@mail.home.arpa: userPassword\n"
+    output(["saslpasswd2", "-d", "-f", file, "-u", "mail.home.arpa", "drain"])
+    assert home.settings()["INJECT_PASS"].encode() in before
+    done = home.setup("--yes")
+    assert done.returncode == 0, done.stderr
+    home.session().close()
+
+
+def test_root_follows_no_link_that_drains_user_made(make: Make, tmp_path: Path) -> None:
+    home = make()
+    folder = home.env_file.parent
+    for path in (folder, home.env_file):
+        os.chown(path, 65534, 65534)
+    link, roots = folder / "mail-server.pem", tmp_path / "roots"
+    link.symlink_to(roots)
+    os.lchown(link, 65534, 65534)
+    for words in (("--yes",), ("--dry-run",)):
+        done = home.setup(*words)
+        assert (done.returncode, done.stdout) == (78, "")
+        assert f"{link} is a link, and has to be a file. Remove it." in done.stderr
+        assert not roots.exists()
+    link.unlink()
+    assert home.setup("--yes").returncode == 0
+    assert (link.stat().st_uid, link.stat().st_mode & 0o777) == (65534, 0o644)
 
 
 class TestOutbound:
