@@ -122,6 +122,33 @@ def test_a_file_of_answers_that_is_not_there_is_one_sentence(person: Person) -> 
     assert not person.config.exists()
 
 
+def test_a_backup_is_put_back_on_a_new_machine_before_keys_are_made(person: Person, house: House) -> None:
+    assert person.install().code == 0
+    delivers(house, person)
+    key, token = ((person.config / name).read_bytes() for name in ("drain-key.pem", "origin-token"))
+    backup = person.folder / "moved.tar"
+    person.own(person.folder)
+    assert person.run(person.drain, "backup", "--with-keys", backup).code == 0
+    person.move()
+    done = person.install("--restore", str(backup))
+    assert done.code == 0, done.failed
+    assert (person.config / "drain-key.pem").read_bytes() == key
+    assert (person.config / "origin-token").read_bytes() == token
+    assert "1 mails" in done.said or "knows 1 mail" in done.said
+    delivers(house, person, "2")
+
+
+def test_a_command_of_that_name_that_is_another_is_left_alone(person: Person) -> None:
+    person.drain.parent.mkdir(parents=True)
+    person.drain.write_text("theirs")
+    person.own(person.home / ".local")
+    done = person.install()
+    assert done.code == 73
+    assert "is there already, and is not drain's" in done.sentence
+    assert person.run(str(person.folder / "a clone/install.sh"), "uninstall").code == 0
+    assert person.drain.read_text() == "theirs"
+
+
 def test_uninstall_leaves_keys_and_ledger_and_what_is_the_persons(person: Person, house: House) -> None:
     person.crontab.write_text("0 4 * * * their own\n")
     person.own(person.crontab)

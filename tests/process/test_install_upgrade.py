@@ -1,6 +1,7 @@
 """install.sh for one person: from one version to another, and back where that cannot be."""
 
 import contextlib
+import shutil
 import sqlite3
 import tarfile
 from pathlib import Path
@@ -170,3 +171,20 @@ def test_an_upgrade_that_is_killed_as_it_switches_is_finished_by_another_run(ins
     assert done.code == 0, done.failed
     assert schema(installed.state / "ledger.db") == LEDGER.version
     assert mails(installed.state / "ledger.db") == before
+
+
+def test_a_version_that_does_not_run_any_more_is_replaced_and_the_new_one_makes_the_backup(installed: Person) -> None:
+    """As after an upgrade of Debian's Python, or of Termux'."""
+    lay_ledger(installed, 2)
+    old = (installed.program / "current").resolve()
+    shutil.rmtree(next((old / "lib").glob("python3*/site-packages")) / "drain")
+    try:
+        done = installed.run(*upgrade(installed, "newer"))
+        assert done.code == 0, done.failed
+        assert in_use(installed) == f"drain {NEWER}"
+        (backup,) = installed.state.glob("backups/before-*.tar")
+        with tarfile.open(backup) as archive:
+            assert "ledger.db" in archive.getnames()
+        assert schema(installed.state / "ledger.db") == LEDGER.version
+    finally:
+        (old / "complete").unlink(missing_ok=True)  # or the next test would have it

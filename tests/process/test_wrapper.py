@@ -149,3 +149,41 @@ def test_secrets_are_gone_after_sigterm_too(machine: Machine) -> None:
     process.communicate(timeout=20)
     assert process.returncode == 1
     assert list((machine.root / "run").iterdir()) == []
+
+
+def test_on_root_s_terminal_the_user_drain_gets_one_of_its_own(machine: Machine) -> None:
+    """It could type for root there (TIOCSTI). What goes into a file keeps its line ends."""
+    machine.program("bin/runuser", f'echo "runuser $*" >>"{machine.log}"')
+    machine.program("bin/id", "echo root")
+    leader, follower = os.openpty()
+    environ = {"PATH": f"{machine.root}/bin:{os.environ['PATH']}", "HOME": "/root"}
+    for output in (follower, subprocess.DEVNULL):
+        subprocess.run(
+            ["sh", machine.script, "status"],
+            env=environ,
+            stdin=follower,
+            stdout=output,
+            stderr=follower,
+            check=True,
+            timeout=20,
+        )
+    os.close(leader)
+    os.close(follower)
+    first, second = machine.noted()
+    assert first.startswith("runuser --pty -u drain -- env ")
+    assert second.startswith("runuser -u drain -- env ")
+
+
+def test_what_goes_into_a_pipe_has_no_controlling_terminal(machine: Machine) -> None:
+    machine.program("bin/runuser", f'cut -d " " -f 1,6 /proc/$$/stat >>"{machine.log}"')
+    machine.program("bin/id", "echo root")
+    leader, follower = os.openpty()
+    environ = {"PATH": f"{machine.root}/bin:{os.environ['PATH']}", "HOME": "/root"}
+    subprocess.run(
+        ["sh", machine.script, "status"], env=environ, stdin=follower, capture_output=True, check=True, timeout=20
+    )
+    os.close(leader)
+    os.close(follower)
+    (line,) = machine.noted()
+    process, session = line.split()
+    assert process == session, "a session of its own"
