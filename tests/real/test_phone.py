@@ -85,16 +85,23 @@ def mail_server() -> Iterator[FakeSmtp]:
 
 
 @pytest.fixture(scope="module")
-def installed(s3_server: S3Server, mail_server: FakeSmtp) -> Iterator[tuple[Phone, Done, Done]]:
+def bucket() -> Iterator[S3Server]:
+    """Of its own: what others share is cleared for each test only, and this stays over all of them."""
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def installed(bucket: S3Server, mail_server: FakeSmtp) -> Iterator[tuple[Phone, Done, Done]]:
     """A phone on which drain was installed and has delivered a mail, and which Android then killed; what was said."""
-    answers = environment(s3_server, mail_server, Path("unused"), POLL_INTERVAL="1")
+    answers = environment(bucket, mail_server, Path("unused"), POLL_INTERVAL="1")
     del answers["STATE_DIR"], answers["DRAIN_ENV_FILE"]
     with Phone() as made:
         clone(made.path("~/a drain"))
         made.write("~/answers", "".join(f"{name}={value}\n" for name, value in answers.items()))
         dry = made.run(f"{INSTALL} --yes --answers answers --dry-run")
         done = made.run(f"{INSTALL} --yes --answers answers", seconds=INSTALL_SECONDS)
-        Home(made, s3_server, mail_server).delivers("the first")
+        Home(made, bucket, mail_server).delivers("the first")
         made.kill_all()
         yield made, dry, done
 
@@ -111,14 +118,16 @@ def clone(folder: Path) -> None:
 
 
 @pytest.fixture
-def home(installed: tuple[Phone, Done, Done], s3: S3Server, mail_server: FakeSmtp) -> Iterator[Home]:
+def home(installed: tuple[Phone, Done, Done], bucket: S3Server, mail_server: FakeSmtp) -> Iterator[Home]:
     """That phone, with nothing running on it; it is to be left as it was."""
     mail_server.filed.clear()
+    bucket.fault = None
+    bucket.objects.clear()
     phone = installed[0]
     for log in (LOG, "var/log/notifications"):
         phone.path(log).unlink(missing_ok=True)
     kept = {phone.path(place): phone.text(place) for place in (SETTINGS, BOOT_SCRIPT, "bin/termux-wake-lock")}
-    yield Home(phone, s3, mail_server)
+    yield Home(phone, bucket, mail_server)
     phone.kill_all()
     phone.path("var/service/drain/waits").unlink(missing_ok=True)
     for path, text in kept.items():
