@@ -1,5 +1,6 @@
 """drain on a phone: installed unattended in a Termux, killed, started again, taken away."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -73,9 +74,10 @@ class Home:
 
     def waits(self) -> bool:
         """Whether the service waits for its person."""
-        children = Path(f"/proc/{(pid := self.pid())}/task/{pid}/children")
-        commands = [Path(f"/proc/{child}/cmdline") for child in children.read_text().split()] if pid else []
-        return any(b"sleep\x00900\x00" in command.read_bytes() for command in commands)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+            children = Path(f"/proc/{(pid := self.pid())}/task/{pid}/children").read_text().split()
+            return any(b"sleep\x00900\x00" in Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+        return False
 
 
 @pytest.fixture(scope="module")
