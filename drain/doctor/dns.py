@@ -16,10 +16,10 @@ from drain.text import clean
 _SAY = Say("dns")
 _SECONDS = 120.0
 # https://developers.cloudflare.com/email-service/configuration/domains/
-_MX = tuple(f"route{number}.mx.cloudflare.net" for number in (1, 2, 3))
+MX = tuple(f"route{number}.mx.cloudflare.net" for number in (1, 2, 3))
 # Domains that were set up earlier have other names there: amir, isaac, linda.
 _MX_DOMAIN = ".mx.cloudflare.net"
-_ROUTING = "include:_spf.mx.cloudflare.net"
+ROUTING = "include:_spf.mx.cloudflare.net"
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ def check(
     *resolvers* as ``DNS_RESOLVERS``, *smarthosts* and *upstream* as the settings have them (``""``: nothing
     is sent), *dkim* is None where drain does not sign.
     """
-    outgoing = _Outgoing(upstream, tuple(smarthosts), mailgun_domain)
+    outgoing = Outgoing(upstream, tuple(smarthosts), mailgun_domain)
     return bounded(_SAY.check, seconds, _check(Resolver(resolvers), domains, outgoing, dkim))
 
 
 @dataclass(frozen=True)
-class _Outgoing:
+class Outgoing:
     """How mail leaves: the provider, or else the smarthosts; neither: it does not."""
 
     upstream: str
@@ -96,7 +96,7 @@ class _Outgoing:
         return None
 
 
-def _check(resolver: Resolver, domains: Sequence[str], outgoing: _Outgoing, dkim: Dkim | None) -> Iterator[Finding]:
+def _check(resolver: Resolver, domains: Sequence[str], outgoing: Outgoing, dkim: Dkim | None) -> Iterator[Finding]:
     for domain in domains:
         yield _mx(resolver, domain)
         yield from _spf(resolver, domain, outgoing)
@@ -108,7 +108,7 @@ def _check(resolver: Resolver, domains: Sequence[str], outgoing: _Outgoing, dkim
 
 def _mx(resolver: Resolver, domain: str) -> Finding:
     answer = resolver.ask(domain, "MX")
-    wanted = "; ".join(f"{domain}. MX 10 {host}." for host in _MX)
+    wanted = "; ".join(f"{domain}. MX 10 {host}." for host in MX)
     if answer.state is State.NO_ANSWER:
         return _SAY.unknown(f"Where mail for {domain} goes (MX) is not known: {answer.why}.")
     if answer.state is State.NO_NAME:
@@ -133,7 +133,7 @@ def _mx(resolver: Resolver, domain: str) -> Finding:
     return _SAY.ok(f"Mail for {domain} goes to Cloudflare ({len(ours)} MX records).")
 
 
-def _spf(resolver: Resolver, domain: str, outgoing: _Outgoing) -> Iterator[Finding]:
+def _spf(resolver: Resolver, domain: str, outgoing: Outgoing) -> Iterator[Finding]:
     provider = outgoing.provider
     answer = resolver.ask(domain, "TXT")
     if answer.state is State.NO_ANSWER:
@@ -166,15 +166,16 @@ def _spf(resolver: Resolver, domain: str, outgoing: _Outgoing) -> Iterator[Findi
         yield _provider_spf(resolver, provider.below + domain, provider)
 
 
-def _terms(outgoing: _Outgoing) -> str:
+def _terms(outgoing: Outgoing) -> str:
     """What a first SPF record should have."""
     provider = outgoing.provider
     if provider is not None or outgoing.upstream != "smtp":
-        return _ROUTING
-    return " ".join([_ROUTING, *(_term(host) for host, _ in outgoing.smarthosts if not is_private(host))])
+        return ROUTING
+    return " ".join([ROUTING, *(spf_term(host) for host, _ in outgoing.smarthosts if not is_private(host))])
 
 
-def _term(host: str) -> str:
+def spf_term(host: str) -> str:
+    """What an SPF record says of a host, by name or address."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -244,7 +245,7 @@ def _smarthost_spf(resolver: Resolver, domain: str, record: str, host: str) -> I
     elif verdict.result is not spf.Result.PERMERROR:
         yield _SAY.warning(
             f"SPF of {domain} does not let {host} ({address}) send: {verdict.result.value}.",
-            f"{txt(domain, spf.with_term(record, _term(host)))} - or the include: that its provider names, "
+            f"{txt(domain, spf.with_term(record, spf_term(host)))} - or the include: that its provider names, "
             "if it sends from other addresses.",
         )
     elif spf.evaluate(resolver, domain, None).result is not spf.Result.PERMERROR:  # else it was said already
@@ -280,7 +281,7 @@ def _provider_spf(resolver: Resolver, name: str, provider: Provider) -> Finding:
     )
 
 
-def _dkim(resolver: Resolver, domains: Sequence[str], outgoing: _Outgoing, dkim: Dkim | None) -> Iterator[Finding]:
+def _dkim(resolver: Resolver, domains: Sequence[str], outgoing: Outgoing, dkim: Dkim | None) -> Iterator[Finding]:
     if dkim is not None:
         yield from dkim_module.check(resolver, dkim)
         if not any(domain == dkim.domain or domain.endswith(f".{dkim.domain}") for domain in domains):
