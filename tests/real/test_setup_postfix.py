@@ -241,12 +241,12 @@ def test_who_takes_the_port_while_postfix_is_away_gets_neither_password_nor_mail
     other.env_file.write_text(other.env_file.read_text().replace(str(other.port), str(home.port)))
     assert other.setup().returncode == 0
     other.session().close()
-    other.until_logged("ehlo=2 starttls=1 auth=1 quit=1 commands=5")
-    logins = other.log.count("auth=")
+    # How a session ends that got no further than STARTTLS: Postfix counts the commands, and would count an AUTH.
+    before_auth = "ehlo=1 starttls=0/1 commands=1/2"
+    assert before_auth not in other.log
     with pytest.raises(DrainError, match="certificate"):
         home.session()
-    until(lambda: "TLS library problem" in other.log or "lost connection after STARTTLS" in other.log, 20)
-    assert other.log.count("auth=") == logins
+    other.until_logged(before_auth)
 
 
 def test_a_port_that_is_taken_is_no_proof_and_who_has_it_gets_no_password(make: Make) -> None:
