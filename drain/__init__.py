@@ -158,6 +158,8 @@ login      the way into the mail server: TCP, TLS, AUTH
 mailboxes  whether a mail is in its mailbox already
 imap       one question to an IMAP server: which folder has a mail
 bucket     the S3 API, as R2 speaks it
+listing    LIST, which an idle pass asks for and nothing else
+s3client   boto3's client, set up for R2
 s3errors   what R2 answers when something is wrong, as sentences
 stamp      the ``X-Drain-Id`` line and the secret behind it
 lock       one drain at a time

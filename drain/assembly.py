@@ -27,15 +27,18 @@ from drain.settings import Config
 from drain.sweep import Sweep
 
 
-def bucket(config: Config) -> Bucket:
-    """The bucket; no request is made yet."""
-    return bucket_module.connect(
+def bucket(config: Config, *, lazy: bool = False) -> Bucket:
+    """The bucket; no request is made yet. With *lazy* boto3 is not loaded either, until there is one that needs it."""
+    made = bucket_module.connect(
         endpoint_url=config.endpoint_url,
         bucket=config.r2_bucket,
         access_key_id=config.r2_access_key_id,
         secret_access_key=config.r2_secret_access_key,
-        connections=config.concurrency + 1,  # one for the LIST
+        connections=config.concurrency + 1,  # one for what is removed
     )
+    if not lazy:
+        made.load()
+    return made
 
 
 def router(config: Config) -> Router:
@@ -194,7 +197,7 @@ def prefixes(config: Config) -> Prefixes:
 def sweep(config: Config, log: Log) -> Sweep:
     """What makes passes."""
     return Sweep(
-        bucket=bucket(config),
+        bucket=bucket(config, lazy=True),  # an idle pass needs LIST alone
         prefixes=prefixes(config),
         opener=opener(config),
         router=router(config),

@@ -8,37 +8,25 @@ import contextlib
 import datetime
 import email.utils
 import functools
-import os
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from drain import s3client
 from drain.errors import BucketUnavailable
+from drain.listing import ListedObject, Listing
 from drain.s3errors import NotFound, PreconditionFailed, translated
 from drain.setting import Secret
 
 if TYPE_CHECKING:
-    import boto3.session
     from mypy_boto3_s3 import S3Client
 
-_CONNECT_TIMEOUT_SECONDS = 10
-_READ_TIMEOUT_SECONDS = 60
-_ATTEMPTS = 3  # 500, 503 and 429 come and go (R2 errors 10001, 10043, 10058)
 _KEY_LIMIT = 1024  # bytes, R2 and S3 alike
 OVERWRITE_UNSEEN_SECONDS = 2
 # R2 takes 8,192 bytes of custom metadata, its simulator 2,048.
 _METADATA_LIMIT = 2000
-
-
-@dataclass(frozen=True)
-class ListedObject:
-    """One line of a LIST. Key, ETag and last-modified together name one version of an object."""
-
-    key: str
-    etag: str
-    last_modified: datetime.datetime
-    size: int
 
 
 @dataclass(frozen=True)
@@ -58,9 +46,23 @@ class FetchedObject:
 class Bucket:
     """One bucket. Calls may come from several threads."""
 
-    def __init__(self, client: "S3Client", name: str) -> None:
-        self._s3 = client
+    def __init__(self, client: "Callable[[], S3Client]", listing: Listing, name: str) -> None:
+        self._make_client = client
+        self._client: S3Client | None = None
+        self._making = threading.Lock()
+        self._listing = listing
         self._name = name
+
+    def load(self) -> "S3Client":
+        """boto3's client, which is made when the first asks for it."""
+        with self._making:
+            if self._client is None:
+                self._client = self._make_client()
+            return self._client
+
+    @property
+    def _s3(self) -> "S3Client":
+        return self._client or self.load()
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """The objects under *prefix*, a page (at most 1,000) at a time, asked for as they are taken.
@@ -68,7 +70,17 @@ class Bucket:
         Each page begins after the last name of the one before, not at a
         continuation token: working off a page can take hours.
         """
-        place: dict[str, Any] = {}
+        after = ""
+        while (listed := self._listing.page(prefix, after)) is not None:
+            if listed.objects:
+                yield listed.objects
+                after = listed.objects[-1].key
+            if not listed.more:
+                return
+        yield from self._pages_by_boto3(prefix, after)
+
+    def _pages_by_boto3(self, prefix: str, after: str) -> Iterator[list[ListedObject]]:
+        place: dict[str, Any] = {"StartAfter": after} if after else {}
         while True:
             with translated(f"listing {prefix} in bucket {self._name}", listing=True):
                 answer = self._s3.list_objects_v2(Bucket=self._name, Prefix=prefix, **place)
@@ -204,40 +216,18 @@ def moved_name(prefix: str, identity: str, key: str, from_prefix: str) -> str:
 def connect(
     *, endpoint_url: str, bucket: str, access_key_id: str, secret_access_key: Secret, connections: int
 ) -> Bucket:
-    """The bucket at an endpoint. No request is made yet."""
-    from botocore.config import Config as BotoConfig  # noqa: PLC0415 (0.4 s and 8 MB, which the relay has no use for)
-
-    # R2 has broken on the checksums that boto3 sends unasked since 1.36, with
-    # answers that look like wrong keys.
-    options = BotoConfig(
-        region_name="auto",
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=_READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        max_pool_connections=connections,
-    )
-    client: S3Client = _session().client(
-        "s3",
+    """The bucket at an endpoint. No request is made yet, and boto3 is loaded when there is one that needs it."""
+    client = functools.partial(
+        s3client.client,
         endpoint_url=endpoint_url,
-        aws_access_key_id=access_key_id,
-        aws_secret_access_key=secret_access_key.reveal(),
-        config=options,
+        access_key_id=access_key_id,
+        secret_access_key=secret_access_key,
+        connections=connections,
     )
-    return Bucket(client, bucket)
-
-
-@functools.cache
-def _session() -> "boto3.session.Session":
-    import boto3.session  # noqa: PLC0415 (as above)
-    import botocore.session  # noqa: PLC0415
-
-    # The person's ~/.aws and AWS_PROFILE are about other things than this mailbox.
-    variables = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-    return boto3.session.Session(botocore_session=botocore.session.Session(variables))
+    listing = Listing(
+        endpoint_url=endpoint_url, bucket=bucket, access_key_id=access_key_id, secret_access_key=secret_access_key
+    )
+    return Bucket(client, listing, bucket)
 
 
 def _require(answer: Mapping[str, Any], names: set[str], what: str) -> None:

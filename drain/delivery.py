@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject, ListedObject
+from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject
 from drain.ends import Ends
 from drain.errors import KeyMissing, NotMail
 from drain.filters.chain import Answer as FilterAnswer, Chain, Judgement
@@ -19,6 +19,7 @@ from drain.filters.verdict import Action
 from drain.handover import UNDECIDED_ATTEMPTS, Handover, Parcel
 from drain.keys import State as KeyState
 from drain.ledger import DELETED, Ledger
+from drain.listing import ListedObject
 from drain.log import Log
 from drain.mail import Mail, begins_with_header_field
 from drain.mailboxes import Answer, Mailboxes, Presence

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from drain import backoff
-from drain.bucket import IDENTITY, Bucket, ListedObject, moved_name
+from drain.bucket import IDENTITY, Bucket, moved_name
 from drain.inject import SessionLost
 from drain.ledger import REPLAY_REFUSED, Ledger
+from drain.listing import ListedObject
 from drain.log import Log
 from drain.mail import Mail
 from drain.outcome import Outcome, Result, Step

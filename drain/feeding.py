@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drain.bucket import ListedObject
 from drain.crew import Crew
 from drain.delivery import Delivery
 from drain.errors import BucketRefused, BucketUnavailable, DrainError, Stopping
 from drain.ledger import Version, version_of
+from drain.listing import ListedObject
 from drain.outcome import Outcome, Result, Step
 from drain.state import Row, State
 from drain.summary import LEFT, Summary

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from drain.bucket import ListedObject
 from drain.database import Database
 from drain.history import History, message_id_of
+from drain.listing import ListedObject
 from drain.mail import Mail
 from drain.notes import Notes
 from drain.state import REBUILT, Row, State, Troubles

@@ -6,9 +6,10 @@ another program moved it, is found by opening it.
 
 from dataclasses import dataclass
 
-from drain.bucket import IDENTITY, Bucket, ListedObject
+from drain.bucket import IDENTITY, Bucket
 from drain.errors import KeyMissing, NotMail
 from drain.ledger import Ledger
+from drain.listing import ListedObject
 from drain.opener import OBJECT_LIMIT, Opener
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drain import lock, stamp
-from drain.bucket import Bucket, ListedObject
+from drain.bucket import Bucket
 from drain.delivery import Delivery, NoKey
 from drain.ends import Ends, Prefixes
 from drain.errors import DrainError
@@ -26,6 +26,7 @@ from drain.filters.policy import Policy
 from drain.handover import Handover
 from drain.inject import Session
 from drain.ledger import Ledger, Version
+from drain.listing import ListedObject
 from drain.log import Log
 from drain.mailboxes import Mailboxes
 from drain.marks import Marks

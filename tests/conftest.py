@@ -47,12 +47,12 @@ def house(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 _made: dict[tuple[str, ...], Bucket] = {}
 
 
-def _bucket_made_once(config: Config) -> Bucket:
+def _bucket_made_once(config: Config, *, lazy: bool = False) -> Bucket:
     """Making a boto3 client costs as much as all the rest of a test; one for each set of settings is enough."""
     secret = config.r2_secret_access_key.reveal()
     key = (config.endpoint_url, config.r2_bucket, config.r2_access_key_id, secret, str(config.concurrency))
     if key not in _made:
-        _made[key] = _make_bucket(config)
+        _made[key] = _make_bucket(config, lazy=lazy)
     return _made[key]
 
 

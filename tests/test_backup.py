@@ -16,10 +16,10 @@ import pytest
 from drain.backup import ledgers, queues, snapshot, standin
 from drain.backup.archive import Archive, writing
 from drain.backup.places import labelled, maddy_folders
-from drain.bucket import ListedObject
 from drain.database import Database
 from drain.errors import ConfigError, NoInput, Unavailable, Unusable
 from drain.ledger import Ledger
+from drain.listing import ListedObject
 from drain.mail import Mail
 from drain.relay.queue import Message, Parcel, Queue, State as Sending, new_id
 from drain.relay.tables import QUEUE

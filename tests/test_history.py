@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from drain.bucket import ListedObject
 from drain.commands.history import moment
 from drain.ends import Prefixes
 from drain.history import History, Record, Search, hashed
 from drain.ledger import Ledger
+from drain.listing import ListedObject
 from drain.mail import Mail
 from drain.show import history as show
 from drain.stamp import Stamp

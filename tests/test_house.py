@@ -33,7 +33,7 @@ LAYERS = [
     ["history", "logbook", "mailboxes", "notes", "tables", "upstreams", "verdicts"],
     ["bucket", "inject", "imap", "log", "mailbridge", "marks", "summary"],
     ["config", "database", "filters", "login", "outcome", "s3errors", "sealed", "state"],
-    ["header", "request", "settings", "stamp"],
+    ["header", "listing", "request", "s3client", "settings", "stamp"],
     ["places"],
     ["answer", "envfile", "fields", "keys", "mail", "setting", "unreachable"],
     ["backoff", "disk", "errors", "text"],

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from drain.bucket import ListedObject
 from drain.errors import ConfigError, LedgerUnavailable
 from drain.filters.verdict import Action, Verdict
 from drain.history import hashed
 from drain.ledger import Ledger, version_of
+from drain.listing import ListedObject
 from drain.mail import Mail
 from drain.notes import Purse
 from drain.state import State

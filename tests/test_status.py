@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from drain.bucket import ListedObject
 from drain.ledger import Ledger
+from drain.listing import ListedObject
 from drain.logbook import Logbook, Pass
 from drain.mail import Mail
 from drain.relay.queue import Message, Parcel, Queue, State as Outgoing, new_id

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from drain import request
-from drain.bucket import Bucket, ListedObject
+from drain.bucket import Bucket
 from drain.doctor.finding import Finding, Level
 from drain.doctor.say import Say
 from drain.ends import Prefixes
 from drain.errors import BucketRefused, DrainError
+from drain.listing import ListedObject
 
 _CLOCK, _BUCKET, _LIFECYCLE = Say("clock"), Say("bucket"), Say("lifecycle")
 _CLOCK_SECONDS = 15.0

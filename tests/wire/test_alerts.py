@@ -13,9 +13,9 @@ import pytest
 from drain import config, lock, oversight
 from drain.alerts.alert import Alert, Kind, NotSent
 from drain.alerts.outbox import Outbox
-from drain.bucket import ListedObject
 from drain.demo.s3 import Fault
 from drain.ledger import Ledger
+from drain.listing import ListedObject
 from drain.logbook import Logbook
 from drain.mail import Mail
 from drain.notify import Notifier

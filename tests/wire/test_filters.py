@@ -371,7 +371,7 @@ def test_without_filters_nothing_but_the_stamp_is_added(house: House) -> None:
 
 def released(judged: Judged, name: str = "one", raw: bytes = MAIL) -> str:
     """Marks what lies in quarantine as a person does; its identity."""
-    from drain.bucket import ListedObject
+    from drain.listing import ListedObject
 
     mail = Mail(raw, ALICE, "a@x.test")
     key = f"quarantine/{mail.identity}-{name}"

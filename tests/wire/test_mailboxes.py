@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from drain.bucket import ListedObject
 from drain.imap import _Alarm
 from drain.ledger import Ledger
+from drain.listing import ListedObject
 from drain.login import Server
 from drain.mail import Mail
 from drain.mailboxes import Login, Mailboxes, Presence
