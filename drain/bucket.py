@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from drain import s3client
 from drain.errors import BucketUnavailable
-from drain.listing import ListedObject, Listing
+from drain.listing import ListedObject as ListedObject, Listing  # noqa: PLC0414 (who has a bucket has these)
 from drain.s3errors import NotFound, PreconditionFailed, translated
 from drain.setting import Secret
 
