@@ -6,18 +6,18 @@ docstring.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from drain import backoff
 from drain.bucket import IDENTITY, Bucket, moved_name
+from drain.errors import DrainError
 from drain.inject import SessionLost
 from drain.ledger import REPLAY_REFUSED, Ledger
 from drain.listing import ListedObject
 from drain.log import Log
 from drain.mail import Mail
-from drain.outcome import Outcome, Result, Step
-from drain.state import Row
+from drain.outcome import Copied, Outcome, Result, Step
 
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
@@ -25,6 +25,8 @@ _LAST_RETRY_SECONDS = 3600.0
 _FIRST_NO_REPLY_RETRY_SECONDS = 300.0
 _LAST_NO_REPLY_RETRY_SECONDS = 86400.0
 _REASON_METADATA = "drain-reason"
+# Another mail that took the name since the copy would be deleted unseen: see the package docstring.
+_FRESH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,43 @@ class Ends:
     log: Log
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
 
-    def settle(self, version: ListedObject, row: Row, result: Result) -> Result:
-        """Moves a delivered mail's object to ``processed/``; *result* says how it was delivered."""
-        identity = row.identity
+    def settle(self, version: ListedObject, identity: str, result: Result, *, size: int) -> Result:
+        """Copies a delivered mail's object to ``processed/``; *result* says how it was delivered.
+
+        What has to leave ``pending/`` then is ``copied`` in the answer, and is for `remove`.
+        """
         # Said before the move: the mail is there, whatever R2 answers now.
-        self.say(result, identity, size=row.size)
-        moved = self._move(version, self.prefixes.moved(self.prefixes.processed, identity, version.key), None, identity)
+        self.say(result, identity, size=size)
+        to = self.prefixes.moved(self.prefixes.processed, identity, version.key)
+        there = to == version.key
+        if not there and self.bucket.copy(version, to):
+            self.step(Step.COPIED, identity)
+            return replace(result, copied=Copied(version, identity, self.monotonic()))
         self.ledger.settled(version, identity, self.clock())
         self.step(Step.SETTLED, identity)
-        return result if moved or result.outcome is Outcome.DELIVERED else Result(Outcome.GONE, version.key)
+        return result if there or result.outcome is Outcome.DELIVERED else Result(Outcome.GONE, version.key)
+
+    def remove(self, copied: Sequence[Copied]) -> Mapping[ListedObject, DrainError]:
+        """The second half of their moves: one call, and one commit; those that failed, and why.
+
+        Raises:
+            DrainError: all of them did.
+        """
+        now = self.monotonic()
+        # A delete cannot be made conditional, so what had to wait for one is asked for before.
+        wanted = [one for one in copied if now - one.at < _FRESH_SECONDS or self.bucket.is_unchanged(one.version)]
+        failed = self.bucket.remove_all([one.version.key for one in wanted]) if wanted else {}
+        removed = [one for one in copied if one.version.key not in failed]
+        for one in removed:
+            self.step(Step.REMOVED, one.identity)
+        with self.ledger.together():
+            for one in removed:
+                self.ledger.settled(one.version, one.identity, self.clock())
+        for one in removed:
+            self.step(Step.SETTLED, one.identity)
+        return {one.version: failed[one.version.key] for one in copied if one.version.key in failed}
 
     def set_aside(
         self,

@@ -1,9 +1,10 @@
 """The feeding of one pass: objects in, results counted, a halt where one concerns all."""
 
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drain.crew import Crew
@@ -12,6 +13,7 @@ from drain.errors import BucketRefused, BucketUnavailable, DrainError, Stopping
 from drain.ledger import Version, version_of
 from drain.listing import ListedObject
 from drain.outcome import Outcome, Result, Step
+from drain.removal import Removal
 from drain.state import Row, State
 from drain.summary import LEFT, Summary
 
@@ -50,6 +52,9 @@ class Feeding:
     _connected: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        self._removal = Removal[Result](self._remove, self._halted)
+
     def feed(
         self, pages: Iterable[list[ListedObject]], unseen: dict[Version, str], forgotten: set[ListedObject]
     ) -> bool:
@@ -63,14 +68,25 @@ class Feeding:
             complete = self._submit_all(pages, unseen, forgotten, crew)
         finally:
             crew.finish()
-            # Asked to stop: let mails in hand finish, then break the sessions. What is
-            # still under way after that has its state in the ledger.
-            if not crew.wait(until=self.stop) and not crew.wait(seconds=_GRACE_SECONDS):
-                self.delivery.handover.sessions.abort()
-                crew.wait(seconds=_LAST_SECONDS)
-        if crew.error is not None:
-            raise crew.error
+            self._wait(crew)
+        for error in (crew.error, self._removal.error):
+            if error is not None:
+                raise error
         return complete and not self._halted()
+
+    def _wait(self, crew: Crew[tuple[ListedObject, Row | None]]) -> None:
+        """For the crew to end, and then for what is to be removed.
+
+        Asked to stop: lets mails in hand finish, then breaks the sessions. What is
+        still under way after that has its state in the ledger.
+        """
+        if crew.wait(until=self.stop) and self._removal.finish(until=self.stop):
+            return
+        stop_at = time.monotonic() + _GRACE_SECONDS
+        if not crew.wait(seconds=_GRACE_SECONDS):
+            self.delivery.handover.sessions.abort()
+            crew.wait(seconds=_LAST_SECONDS)
+        self._removal.finish(seconds=max(stop_at - time.monotonic(), 0.0))
 
     def _submit_all(
         self,
@@ -154,20 +170,40 @@ class Feeding:
             return
         try:
             result = self.delivery.deliver(listed, row)
-        except Stopping:
-            self._leave(listed)
+        except Exception as error:  # noqa: BLE001 (told apart below)
+            self._failed(listed, error)
             return
-        except (BucketUnavailable, BucketRefused) as error:
-            result = self._bucket_failed(listed, error)
-        except DrainError as error:
+        self._failures_in_a_row = 0
+        if result.copied is None:
+            self._count(listed, result)
+        elif not self._removal.put(result):
+            self._leave(listed)
+
+    def _remove(self, results: Sequence[Result]) -> None:
+        """What delivered mails have left behind, on the thread of the removal."""
+        copied = [result.copied for result in results if result.copied is not None]
+        failed: Mapping[ListedObject, Exception]
+        try:
+            failed = self.delivery.ends.remove(copied)
+        except Exception as error:  # noqa: BLE001 (told apart below)
+            failed = {one.version: error for one in copied}
+        for one, result in zip(copied, results, strict=True):
+            if one.version in failed:
+                self._failed(one.version, failed[one.version])
+            else:
+                self._count(one.version, replace(result, copied=None))
+
+    def _failed(self, listed: ListedObject, error: Exception) -> None:
+        """An object was not taken to its end."""
+        if isinstance(error, Stopping):
+            self._leave(listed)
+        elif isinstance(error, BucketUnavailable | BucketRefused):
+            self._count(listed, self._bucket_failed(listed, error))
+        elif isinstance(error, DrainError):
             self._leave(listed)
             self._halt(error)
-            return
-        except Exception as error:  # noqa: BLE001 (a bug met by one mail must not hold up the others)
-            result = self._bug(listed, error)
-        else:
-            self._failures_in_a_row = 0
-        self._count(listed, result)
+        else:  # a bug met by one mail must not hold up the others
+            self._count(listed, self._bug(listed, error))
 
     def _count(self, listed: ListedObject, result: Result) -> None:
         if result.outcome in LEFT:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from drain.listing import ListedObject
+
 
 class Step(StrEnum):
     """The points of a pass, in order, at which the crash suite kills the process."""
@@ -46,8 +48,20 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
+class Copied:
+    """A delivered mail's object that lies under ``processed/`` too since ``at``, and has to leave ``pending/``.
+
+    ``at`` is a time of `time.monotonic`.
+    """
+
+    version: ListedObject
+    identity: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Result:
-    """An outcome with what a person wants to know of it."""
+    """An outcome with what a person wants to know of it; and what it wants yet, to be as it says."""
 
     outcome: Outcome
     key: str
@@ -56,3 +70,4 @@ class Result:
     why: str = ""
     words: str = ""
     verdict: str = ""  # what the filters came to, in words
+    copied: Copied | None = None

@@ -66,6 +66,7 @@ class Sweep:
     # What follows a pass, once the lock is released.
     on_end: Callable[[Summary], None] = lambda summary: None
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen, and the files as they were then.
     _unfinished: bool = False
@@ -156,7 +157,7 @@ class Sweep:
                 for version in forgotten:
                     self._no_key.pop(version, None)
                 self._account_for(unseen, ledger, summary)
-            ledger.prune_daily(self.clock() - self.retention_seconds, self.clock())
+            ledger.prune_daily(self.clock() - self.retention_seconds, self.clock(), self.stop.is_set)
             if complete:
                 summary.woken = self._wake(work.canaries, delivery.chain, ledger)
             summary.error = work.error or (None if summary.progressed else work.refused)
@@ -168,7 +169,7 @@ class Sweep:
         return sum(ledger.wake(reason) for reason in canaries - closed)
 
     def _delivery(self, ledger: Ledger, sessions: Sessions) -> Delivery:
-        ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock)
+        ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock, self.monotonic)
         return Delivery(
             bucket=self.bucket,
             ledger=ledger,
@@ -190,8 +191,8 @@ class Sweep:
     def _released(self, unseen: Mapping[Version, str], delivery: Delivery) -> Iterator[list[ListedObject]]:
         """What a person released from quarantine, or replays, and is not delivered yet; it lies where it was."""
         for (key, etag, last_modified), identity in list(unseen.items()):
-            row = delivery.ledger.find(identity)
-            if row is None or not row.released or key.startswith(self.prefixes.pending):
+            row = None if key.startswith(self.prefixes.pending) else delivery.ledger.find(identity)
+            if row is None or not row.released:
                 continue
             if delivery.not_due(row):
                 yield [ListedObject(key, etag, datetime.datetime.fromisoformat(last_modified), 0)]
