@@ -14,9 +14,8 @@ from drain.mail import normalised
 
 # What is read of a mail for its header. Maddy and Postfix take a megabyte and less.
 LIMIT = 1024 * 1024
-_END = re.compile(rb"(?:\A|\r\n)\r\n")
-# The same before line ends are normalised. Atomic: CRLF is one line end, never two.
-_EMPTY_LINE = re.compile(rb"(?:\A|(?>\r\n|\n|\r))(?>\r\n|\n|\r)")
+# What two line ends in a row have in them where they meet, before they are normalised; CRLF is one, and never two.
+_TWO_LINE_ENDS = (b"\n\r", b"\n\n", b"\r\r")
 # RFC 5322 2.2, and blanks before the colon as in 4.5. The value ends where a line does not go on.
 _AFTER_NAME = rb"[ \t]*+:((?:[^\r\n]++|\r\n[ \t])*+)\r\n"
 _FIELD = re.compile(rb"^([!-9;-~]++)" + _AFTER_NAME, re.MULTILINE)
@@ -48,8 +47,7 @@ class Header:
     def of(cls, raw: bytes) -> "Header":
         """The header of a message (at most its first `LIMIT` bytes)."""
         # Found first: the lines of the body are none of its business.
-        found = _EMPTY_LINE.search(raw, 0, LIMIT)
-        return cls(split(normalised(raw[: found.end() if found else LIMIT]))[0])
+        return cls(split(normalised(raw[: _enough(raw)]))[0])
 
     @property
     def fields(self) -> Iterator[Field]:
@@ -72,16 +70,27 @@ def _field(found: re.Match[bytes]) -> Field:
     return Field(found[1].decode("ascii"), found[2], found.start(), found.start(2), found.end())
 
 
+def _enough(raw: bytes) -> int:
+    """How many bytes of a message have its header and the empty line below it in them."""
+    # Not by a regular expression, which takes twenty times as long.
+    end = 0 if raw.startswith((b"\r", b"\n")) else LIMIT
+    for meeting in _TWO_LINE_ENDS:
+        found = raw.find(meeting, 0, end)
+        end = found + 1 if found >= 0 else end
+    return min(end + 2, LIMIT)
+
+
 def split(text: bytes, limit: int | None = None) -> tuple[bytes, bytes]:
     """A normalised message in two: its header, and the rest, which begins with the empty line (or is empty).
 
     Of a header of more than *limit* bytes the rest has what is behind them, from a line's begin on.
     """
-    found = _END.search(text, 0, len(text) if limit is None else limit + 4)
-    if found is None and limit is not None and len(text) > limit:
+    if text.startswith(b"\r\n"):
+        return b"", text
+    found = text.find(b"\r\n\r\n", 0, len(text) if limit is None else limit + 4)
+    if found >= 0:
+        return text[: found + 2], text[found + 2 :]
+    if limit is not None and len(text) > limit:
         cut = text.rfind(b"\r\n", 0, limit) + 2
         return (text[:cut], text[cut:]) if cut > 1 else (b"", text)
-    if found is None:
-        return text if text.endswith(b"\r\n") else text + b"\r\n", b""
-    cut = found.end() - 2
-    return text[:cut], text[cut:]
+    return text if text.endswith(b"\r\n") else text + b"\r\n", b""

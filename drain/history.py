@@ -8,7 +8,7 @@ from typing import Any
 
 from drain.database import Database
 from drain.header import Header
-from drain.state import Row, State
+from drain.state import Row
 
 _LONGEST_WORDS = 500
 SHORTEST_ID = 4
@@ -168,8 +168,7 @@ class History:
 
 def _record(values: tuple[Any, ...]) -> Record:
     *of_row, stored_at, message_id = values
-    row = dict(zip(Row.__dataclass_fields__, of_row, strict=True))
-    return Record(Row(**{**row, "state": State(row["state"])}), stored_at, message_id)
+    return Record(Row.of(of_row), stored_at, message_id)
 
 
 def _anywhere(part: str) -> str:

@@ -7,7 +7,8 @@ ask, and `notes`.
 """
 
 import datetime
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,10 +29,29 @@ DELETED = "deleted"
 # The reason of one that was delivered, and that the mail server would not take once more.
 REPLAY_REFUSED = "replay-refused"
 _RECENT_SECONDS = 86400.0
+_PRUNED_AT = "pruned_at"
 # Each of these can be a copy more in the mailbox.
 _ALARMING_REINJECTIONS = 3
 _ENDS = {State.SETTING_ASIDE: State.QUARANTINED, State.DISCARDING: State.DISCARDED}
-_COLUMNS = ", ".join(Row.__dataclass_fields__)
+# A mail touches two or three pages of its own: SQLite's log takes 1,000 between two checkpoints.
+_PIECE_MAILS = 500
+# What is old is a day's mail as a rule; if it is half a year's, each pass does its share.
+_DAILY_PIECES = 20
+# As the tables' index has it, to the letter, or SQLite does not use it, and reads every mail.
+_UNFINISHED = "state NOT IN ('settled', 'quarantined', 'discarded')"
+_COLUMNS = ", ".join(f"mail.{name}" for name in Row.__dataclass_fields__)
+_BY_IDENTITY = f"SELECT {_COLUMNS} FROM mail WHERE identity = ?"
+_BY_OBJECT = (
+    f"SELECT {_COLUMNS} FROM object JOIN mail USING (identity) WHERE key = ? AND etag = ? AND last_modified = ?"
+)
+_PUT = (
+    "INSERT INTO mail"
+    " (identity, state, recipient, sender, size, mailbox, first_seen_at, updated_at, stored_at, message_id)"
+    " VALUES (:identity, :state, :recipient, :sender, :size, :mailbox, :now, :now, :stored_at, :message_id)"
+    " ON CONFLICT (identity) DO UPDATE SET"
+    "  state = :state, mailbox = coalesce(:mailbox, mailbox), next_attempt_at = NULL, missing_at = NULL,"
+    "  updated_at = :now, stored_at = coalesce(stored_at, :stored_at), message_id = coalesce(message_id, :message_id)"
+)
 
 
 class Ledger:
@@ -62,22 +82,18 @@ class Ledger:
 
     def find(self, identity: str) -> Row | None:
         """The row of a mail."""
-        return self._one(f"SELECT {_COLUMNS} FROM mail WHERE identity = ?", identity)
+        return self._one(_BY_IDENTITY, identity)
 
     def find_by_object(self, version: ListedObject) -> Row | None:
         """The row of the mail that this very version of an object is known to hold."""
-        columns = ", ".join(f"mail.{name}" for name in Row.__dataclass_fields__)
-        return self._one(
-            f"SELECT {columns} FROM object JOIN mail USING (identity) WHERE key = ? AND etag = ? AND last_modified = ?",
-            *version_of(version),
-        )
+        return self._one(_BY_OBJECT, *version_of(version))
 
     def unfinished(self) -> dict[Version, str]:
         """Version to identity of every object whose mail is neither settled nor set aside, nor reported missing."""
         with self._db.reading() as db:
             rows = db.execute(
                 "SELECT key, etag, last_modified, identity FROM mail JOIN object USING (identity)"
-                " WHERE state NOT IN ('settled', 'quarantined', 'discarded') AND missing_at IS NULL"
+                f" WHERE {_UNFINISHED} AND missing_at IS NULL"
             )
             return {(key, etag, last_modified): identity for key, etag, last_modified, identity in rows}
 
@@ -104,7 +120,8 @@ class Ledger:
                 "SELECT count(*) FROM mail WHERE missing_at > ?", (now - _RECENT_SECONDS,)
             ).fetchone()
             (unanswered,) = db.execute(
-                "SELECT count(*) FROM mail WHERE state = 'injecting' AND reinjections >= ?", (_ALARMING_REINJECTIONS,)
+                f"SELECT count(*) FROM mail WHERE {_UNFINISHED} AND state = 'injecting' AND reinjections >= ?",
+                (_ALARMING_REINJECTIONS,),
             ).fetchone()
         return Troubles(dict(quarantined), missing, unanswered)
 
@@ -113,7 +130,7 @@ class Ledger:
     def link(self, version: ListedObject, mail: Mail) -> None:
         """Notes which mail an opened object holds, if its mail has a row."""
         with self._db.writing() as db:
-            self._link(version, mail.identity)
+            self._link(db, version, mail.identity)
             db.execute(
                 "UPDATE mail SET missing_at = NULL WHERE identity = ? AND missing_at IS NOT NULL", (mail.identity,)
             )
@@ -121,10 +138,9 @@ class Ledger:
     def injecting(self, version: ListedObject, mail: Mail, mailbox: str, now: float) -> Row:
         """Before DATA."""
         with self._db.writing() as db:
-            self._put(version, mail, State.INJECTING, now)
-            db.execute("UPDATE mail SET mailbox = ? WHERE identity = ?", (mailbox, mail.identity))
+            self._put(db, version, mail, State.INJECTING, now, mailbox)
             self.history.note(mail.identity, State.INJECTING, mailbox, now)
-            self._link(version, mail.identity)
+            self._link(db, version, mail.identity)
             row = self.find(mail.identity)
         assert row is not None
         return row
@@ -167,10 +183,10 @@ class Ledger:
     ) -> None:
         """After a refusal or failure before the final dot: nothing was sent."""
         with self._db.writing() as db:
-            self._put(version, mail, State.DEFERRED, now)
-            self._link(version, mail.identity)
+            self._put(db, version, mail, State.DEFERRED, now)
+            self._link(db, version, mail.identity)
             self.history.note(mail.identity, State.DEFERRED, f"{reason}: {words}", now)
-            self._failed(mail.identity, reason, words, next_attempt_at, now)
+            self._failed(db, mail.identity, reason, words, next_attempt_at, now)
             if undecided:
                 db.execute("UPDATE mail SET undecided = undecided + 1 WHERE identity = ?", (mail.identity,))
 
@@ -178,16 +194,16 @@ class Ledger:
         """Makes due what is deferred for that reason, all of it or one mail; how many."""
         with self._db.writing() as db:
             return db.execute(
-                "UPDATE mail SET next_attempt_at = NULL WHERE state = 'deferred' AND reason = ?"
-                " AND identity = coalesce(nullif(?, ''), identity)",
-                (reason, identity),
+                f"UPDATE mail SET next_attempt_at = NULL WHERE {_UNFINISHED} AND state = 'deferred' AND reason = ?"
+                + (" AND identity = ?" if identity else ""),
+                (reason, identity) if identity else (reason,),
             ).rowcount
 
     def unknown(self, identity: str, words: str, next_attempt_at: float, now: float) -> None:
         """The connection broke between the final dot and its reply: stays ``injecting`` until then."""
-        with self._db.writing():
+        with self._db.writing() as db:
             self.history.note(identity, "no-reply", words, now)
-            self._failed(identity, "no-reply", words, next_attempt_at, now)
+            self._failed(db, identity, "no-reply", words, next_attempt_at, now)
 
     def looked_for(self, identity: str, words: str, next_attempt_at: float, since: float, now: float) -> None:
         """Looked for in its mailbox, and not found or not to be known yet: stays ``injecting`` until then.
@@ -239,21 +255,22 @@ class Ledger:
                     "UPDATE mail SET state = 'delivered', updated_at = ? WHERE identity = ?", (now, mail.identity)
                 )
             elif row is None or row.state not in (State.DELIVERED, State.INJECTING):
-                self._begin_anew(version, mail, "released", now)
+                self._begin_anew(db, version, mail, "released", now)
             db.execute("UPDATE mail SET released = 1 WHERE identity = ?", (mail.identity,))
             self.history.note(mail.identity, "released", "", now)
-            self._link(version, mail.identity)
+            self._link(db, version, mail.identity)
             if instead_of != mail.identity:
                 db.execute("UPDATE event SET identity = ? WHERE identity = ?", (mail.identity, instead_of))
+                db.execute("DELETE FROM object WHERE identity = ?", (instead_of,))
                 db.execute("DELETE FROM mail WHERE identity = ?", (instead_of,))
 
     def replay(self, version: ListedObject, mail: Mail, now: float) -> None:
         """A person wants a mail in ``processed/`` once more, filters passed over; due at once."""
         with self._db.writing() as db:
-            self._begin_anew(version, mail, "replayed", now)
+            self._begin_anew(db, version, mail, "replayed", now)
             db.execute("UPDATE mail SET released = 1 WHERE identity = ?", (mail.identity,))
             self.history.note(mail.identity, "replayed", "", now)
-            self._link(version, mail.identity)
+            self._link(db, version, mail.identity)
 
     def replay_refused(self, version: ListedObject, identity: str, words: str, now: float) -> None:
         """A mail that was to come once more was not taken: it was delivered before, and that stands."""
@@ -289,22 +306,44 @@ class Ledger:
 
     def prune(self, before: float) -> int:
         """Forgets mails that were settled or discarded before then; how many."""
-        with self._db.writing() as db:
-            old = "state IN ('settled', 'discarded') AND updated_at < ?"
-            db.execute(f"DELETE FROM event WHERE identity IN (SELECT identity FROM mail WHERE {old})", (before,))
-            done = db.execute(f"DELETE FROM mail WHERE {old}", (before,))
-            db.execute("DELETE FROM object WHERE NOT EXISTS (SELECT 1 FROM mail WHERE mail.identity = object.identity)")
-            db.execute(
-                "DELETE FROM verdict WHERE at < ?"
-                " AND NOT EXISTS (SELECT 1 FROM mail WHERE mail.identity = verdict.identity)",
-                (before,),
-            )
-            return done.rowcount
+        pruned = piece = self._prune_piece(before)
+        while piece == _PIECE_MAILS:
+            piece = self._prune_piece(before)
+            pruned += piece
+        return pruned
 
-    def prune_daily(self, before: float, now: float) -> int:
-        """The same, at most once a day."""
-        with self._db.writing():  # what was noted as done is done
-            return self.prune(before) if self.notes.once_a_day("pruned_at", now) else 0
+    def prune_daily(self, before: float, now: float, stopped: Callable[[], bool] = lambda: False) -> int:
+        """The same, at most once a day, and not for long: what is left over, or once *stopped*, is for the next call."""
+        if not self.notes.is_due(_PRUNED_AT, now):
+            return 0
+        pruned = 0
+        for _ in range(_DAILY_PIECES):
+            if stopped():
+                break
+            piece = self._prune_piece(before)
+            pruned += piece
+            if piece < _PIECE_MAILS:
+                self.notes.done(_PRUNED_AT, now)
+                break
+        return pruned
+
+    def _prune_piece(self, before: float) -> int:
+        """Forgets the oldest of them, one commit for all that belongs to each; how many."""
+        with self._db.writing() as db:
+            old = db.execute(
+                "SELECT identity FROM mail WHERE state IN ('settled', 'discarded') AND updated_at < ?"
+                " ORDER BY updated_at LIMIT ?",
+                (before, _PIECE_MAILS),
+            ).fetchall()
+            for table in ("event", "object", "verdict", "mail"):
+                db.executemany(f"DELETE FROM {table} WHERE identity = ?", old)
+            if len(old) < _PIECE_MAILS:  # and verdicts on what never came to be a mail here
+                db.execute(
+                    "DELETE FROM verdict WHERE at < ?"
+                    " AND NOT EXISTS (SELECT 1 FROM mail WHERE mail.identity = verdict.identity)",
+                    (before,),
+                )
+        return len(old)
 
     def recipients(self) -> set[str]:
         """The envelope recipients of all mail that was delivered, in lower case."""
@@ -317,42 +356,38 @@ class Ledger:
     def _one(self, sql: str, *parameters: str) -> Row | None:
         with self._db.reading() as db:
             values = db.execute(sql, parameters).fetchone()
-        if values is None:
-            return None
-        row = Row(*values)
-        return Row(**{**row.__dict__, "state": State(row.state)})
+        return None if values is None else Row.of(values)
 
-    def _begin_anew(self, version: ListedObject, mail: Mail, reason: str, now: float) -> None:
+    def _begin_anew(self, db: sqlite3.Connection, version: ListedObject, mail: Mail, reason: str, now: float) -> None:
         """As if it had never been tried."""
-        with self._db.writing() as db:
-            self._put(version, mail, State.DEFERRED, now)
-            db.execute(
-                "UPDATE mail SET reason = ?, words = NULL, attempts = 0, undecided = 0 WHERE identity = ?",
-                (reason, mail.identity),
-            )
+        self._put(db, version, mail, State.DEFERRED, now)
+        db.execute(
+            "UPDATE mail SET reason = ?, words = NULL, attempts = 0, undecided = 0 WHERE identity = ?",
+            (reason, mail.identity),
+        )
 
-    def _put(self, version: ListedObject, mail: Mail, state: State, now: float) -> None:
-        """Makes or updates the row."""
+    @staticmethod
+    def _put(
+        db: sqlite3.Connection,
+        version: ListedObject,
+        mail: Mail,
+        state: State,
+        now: float,
+        mailbox: str | None = None,
+    ) -> None:
+        """Makes or updates the row; *mailbox*, where it is known now."""
         values = {
             "identity": mail.identity,
             "state": state,
             "recipient": _storable(mail.recipient),
             "sender": _storable(mail.sender),
             "size": len(mail.raw),
+            "mailbox": mailbox,
             "now": now,
             "stored_at": version.last_modified.timestamp(),
             "message_id": message_id_of(mail.raw),
         }
-        with self._db.writing() as db:
-            db.execute(
-                "INSERT INTO mail"
-                " (identity, state, recipient, sender, size, first_seen_at, updated_at, stored_at, message_id)"
-                " VALUES (:identity, :state, :recipient, :sender, :size, :now, :now, :stored_at, :message_id)"
-                " ON CONFLICT (identity) DO UPDATE SET"
-                "  state = :state, next_attempt_at = NULL, missing_at = NULL, updated_at = :now,"
-                "  stored_at = coalesce(stored_at, :stored_at), message_id = coalesce(message_id, :message_id)",
-                values,
-            )
+        db.execute(_PUT, values)
 
     def _set(self, identity: str, state: State, now: float, words: str | None = None) -> None:
         with self._db.writing() as db:
@@ -363,27 +398,29 @@ class Ledger:
             )
             self.history.note(identity, state, words or "", now)
 
-    def _failed(self, identity: str, reason: str, words: str, next_attempt_at: float | None, now: float) -> None:
-        with self._db.writing() as db:
-            db.execute(
-                "UPDATE mail SET reason = ?, words = ?, next_attempt_at = ?, attempts = attempts + 1, updated_at = ?"
-                " WHERE identity = ?",
-                (reason, _storable(words), next_attempt_at, now, identity),
-            )
+    @staticmethod
+    def _failed(
+        db: sqlite3.Connection, identity: str, reason: str, words: str, next_attempt_at: float | None, now: float
+    ) -> None:
+        db.execute(
+            "UPDATE mail SET reason = ?, words = ?, next_attempt_at = ?, attempts = attempts + 1, updated_at = ?"
+            " WHERE identity = ?",
+            (reason, _storable(words), next_attempt_at, now, identity),
+        )
 
-    def _link(self, version: ListedObject, identity: str) -> None:
+    @staticmethod
+    def _link(db: sqlite3.Connection, version: ListedObject, identity: str) -> None:
         # Another mail's version under the same name stays noted: if that mail is not
         # finished it was overwritten, and its loss must come out.
-        with self._db.writing() as db:
-            db.execute("DELETE FROM object WHERE key = ? AND identity = ?", (version.key, identity))
-            db.execute("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)", (*version_of(version), identity))
+        db.execute("DELETE FROM object WHERE key = ? AND identity = ?", (version.key, identity))
+        db.execute("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?)", (*version_of(version), identity))
 
     def _aside(self, state: State, version: ListedObject, mail: Mail, reason: str, words: str, now: float) -> None:
-        with self._db.writing():
-            self._put(version, mail, state, now)
-            self._link(version, mail.identity)
+        with self._db.writing() as db:
+            self._put(db, version, mail, state, now)
+            self._link(db, version, mail.identity)
             self.history.note(mail.identity, state, f"{reason}: {words}", now)
-            self._failed(mail.identity, reason, words, None, now)
+            self._failed(db, mail.identity, reason, words, None, now)
 
     def _finish(self, version: ListedObject, identity: str, state: State, now: float) -> None:
         with self._db.writing() as db:

@@ -26,13 +26,14 @@ class Notes:
         if not self.is_key_proven(key, written_at):
             self._set(f"key {key}", str(written_at))
 
-    def once_a_day(self, name: str, now: float) -> bool:
-        """Whether this is the first time in a day; then it is noted."""
+    def is_due(self, name: str, now: float) -> bool:
+        """Whether what is to be done once a day was not done in the last."""
         last = self._get(name)
-        if last and 0 <= now - float(last) < _DAY_SECONDS:
-            return False
+        return not last or not 0 <= now - float(last) < _DAY_SECONDS
+
+    def done(self, name: str, now: float) -> None:
+        """Notes that it was."""
         self._set(name, str(now))
-        return True
 
     def spent(self, name: str, month: str) -> int:
         """How much of a budget is spent in that month ("2026-11")."""

@@ -1,8 +1,9 @@
 """Where a mail is, and what the ledger knows of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -56,6 +57,12 @@ class Row:
     updated_at: float
     missing_at: float | None
     released: int
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> "Row":
+        """The row of these values, in the order of the fields."""
+        identity, state, *rest = values
+        return cls(identity, State(state), *rest)
 
     @property
     def from_whom(self) -> str:

@@ -69,6 +69,10 @@ CREATE INDEX mail_seen ON mail (first_seen_at);
 CREATE INDEX mail_quarantined ON mail (reason) WHERE state = 'quarantined';
 CREATE INDEX mail_missing ON mail (missing_at) WHERE missing_at IS NOT NULL;
 """,
+    # What is too old is found without reading all that was ever said.
+    """
+CREATE INDEX verdict_given ON verdict (at);
+""",
 )
 
 LEDGER = Schema(

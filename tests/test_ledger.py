@@ -23,6 +23,7 @@ from drain.verdicts import Kept
 from tests.support import LONG_AGO
 
 MAIL = Mail(b"raw", "alice@example.test", "a@x.test")
+TABLES = ("mail", "object", "event", "verdict")
 
 
 def version(name: str = "one", etag: str = '"e"') -> ListedObject:
@@ -119,6 +120,64 @@ def test_pruning_by_itself_happens_once_a_day(ledger: Ledger) -> None:
     assert ledger.prune_daily(10.0, 100.0 + 86400) == 1
 
 
+def settled(ledger: Ledger, number: int) -> None:
+    """That many mails, settled long ago."""
+    for name in range(number):
+        mail = Mail(b"%d" % name, "a@x.test", "")
+        ledger.injecting(version(str(name)), mail, "m", 1.0)
+        ledger.settled(version(str(name)), mail.identity, 1.0)
+
+
+def test_much_is_pruned_in_pieces_so_that_nobody_who_writes_waits_for_all_of_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drain.ledger._PIECE_MAILS", 3)
+    settled(ledger, 8)
+    deletes: list[int] = [0]
+
+    def traced(statement: str) -> None:
+        deletes[-1] += statement.startswith("DELETE FROM mail ")
+        if statement == "COMMIT":
+            deletes.append(0)
+
+    ledger._db._sqlite.set_trace_callback(traced)
+    assert ledger.prune(2.0) == 8
+    ledger._db._sqlite.set_trace_callback(None)
+    assert deletes == [3, 3, 2, 0]
+    assert ledger.counts() == {}
+
+
+def test_a_pass_prunes_so_much_and_the_next_ones_go_on_until_all_is_done(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drain.ledger._PIECE_MAILS", 2)
+    monkeypatch.setattr("drain.ledger._DAILY_PIECES", 3)
+    settled(ledger, 8)
+    assert [ledger.prune_daily(10.0, now) for now in (100.0, 101.0, 102.0)] == [6, 2, 0]
+    assert not ledger.notes.is_due("pruned_at", 103.0)
+
+
+def test_who_is_to_stop_prunes_no_more_and_the_next_pass_goes_on(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drain.ledger._PIECE_MAILS", 2)
+    settled(ledger, 5)
+    answers = iter([False, True])
+    assert ledger.prune_daily(10.0, 100.0, lambda: next(answers)) == 2
+    assert ledger.prune_daily(10.0, 101.0) == 3
+
+
+def test_nothing_of_a_pruned_mail_is_left(ledger: Ledger) -> None:
+    settled(ledger, 1)
+    mail = Mail(b"0", "a@x.test", "")
+    ledger.link(version("another name"), mail)
+    ledger.verdicts.keep(mail.identity, [Kept("ai", "s", Verdict(1.0))], 1.0)
+    assert ledger.prune(2.0) == 1
+    with ledger._db.reading() as db:
+        left = {table: db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in TABLES}
+    assert left == dict.fromkeys(TABLES, (0,))
+
+
 def test_unfinished_objects_are_known_until_they_are_finished_or_reported(ledger: Ledger) -> None:
     ledger.deferred(version(), MAIL, "r", "w", 60.0, 1.0)
     assert ledger.unfinished() == {version_of(version()): MAIL.identity}
@@ -210,7 +269,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_with_all_that_is_in_it(path
         assert all(row.released == 0 for row in states.values() if row)
         assert len(ledger.unfinished()) == 5
         assert ledger.notes.is_key_proven("0123456789abcdef", 999.0)
-        assert not ledger.notes.once_a_day("pruned_at", 1009.0)
+        assert not ledger.notes.is_due("pruned_at", 1009.0)
         assert ledger.verdicts.of("any") == {}
     with contextlib.closing(sqlite3.connect(path)) as new:
         assert new.execute("PRAGMA user_version").fetchone() == (LEDGER.version,)
@@ -240,7 +299,21 @@ def test_a_ledger_of_version_2_is_brought_up_to_date_with_all_that_is_in_it(path
         assert changed == {mail.identity}
 
 
-@pytest.mark.parametrize("number", [1, 2])
+def test_a_ledger_of_version_3_is_brought_up_to_date_with_all_that_is_in_it(path: Path) -> None:
+    written_by_version(3, path)
+
+    def read() -> dict[str, list[tuple[object, ...]]]:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            return {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in (*TABLES, "note")}
+
+    before = read()
+    assert all(before.values())
+    with contextlib.closing(Ledger(path)) as ledger:
+        assert {row.state for row in map(ledger.find, ledger.history.identities()) if row} == set(State)
+    assert read() == before
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_ledger_made_anew_is_the_same_as_one_brought_up_to_date(path: Path, tmp_path: Path, number: int) -> None:
     written_by_version(number, path)
     made = []
@@ -250,7 +323,9 @@ def test_a_ledger_made_anew_is_the_same_as_one_brought_up_to_date(path: Path, tm
             tables = [
                 name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
             ]
-            made.append({table: db.execute(f"PRAGMA table_info({table})").fetchall() for table in tables})
+            columns = {table: db.execute(f"PRAGMA table_info({table})").fetchall() for table in tables}
+            indexes = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name").fetchall()
+            made.append((columns, indexes))
     assert made[0] == made[1]
 
 
@@ -313,6 +388,33 @@ def test_a_release_makes_a_quarantined_mail_due_at_once(ledger: Ledger) -> None:
     assert row is not None
     assert (row.state, row.released, row.attempts, row.next_attempt_at) == (State.DEFERRED, 1, 0, None)
     assert row.first_seen_at == 1.0
+
+
+def test_a_release_under_another_identity_leaves_nothing_of_the_first(ledger: Ledger) -> None:
+    for name in ("one", "two"):
+        ledger.setting_aside(version(name), MAIL, "no-key", "No key.", 1.0)
+    ledger.quarantined(version("two"), MAIL.identity, 2.0)
+    opened = Mail(b"opened", MAIL.recipient, MAIL.sender)
+    ledger.release(version("two"), opened, MAIL.identity, 3.0)
+    assert ledger.history.objects(MAIL.identity) == []
+    assert [event.what for event in ledger.history.of(opened.identity)][-1] == "released"
+
+
+def test_waking_makes_due_what_is_deferred_for_that_reason_and_nothing_else(ledger: Ledger) -> None:
+    mails = {name: Mail(name.encode(), "a@x.test", "") for name in ("one", "two", "other", "settled")}
+    for name, mail in mails.items():
+        ledger.deferred(version(name), mail, "filter-ai" if name != "other" else "busy", "w", 100.0, 1.0)
+    ledger.found_moved(mails["settled"].identity, 2.0)
+
+    def due() -> set[str]:
+        rows = {name: ledger.find(mail.identity) for name, mail in mails.items()}
+        return {name for name, row in rows.items() if row and row.state is State.DEFERRED and not row.next_attempt_at}
+
+    assert ledger.wake("filter-ai", mails["two"].identity) == 1
+    assert due() == {"two"}
+    assert ledger.wake("filter-ai", mails["other"].identity) == 0
+    assert ledger.wake("filter-ai") == 2
+    assert due() == {"one", "two"}
 
 
 def test_what_was_delivered_stays_so_when_another_copy_of_it_is_released(ledger: Ledger) -> None:

@@ -461,7 +461,7 @@ def test_a_file_that_is_opened_while_it_is_read_as_it_lies_is_read_again(
     def interrupted(path: Path, mode: str, *rest: object) -> object:
         if mode == "immutable=1" and path == files.ledger:
             opened.append(Ledger(files.ledger))
-            opened[0].notes.once_a_day("x", NOON)
+            opened[0].notes.done("x", NOON)
             raise sqlite3.DatabaseError("database disk image is malformed")
         return looked(path, mode, *rest)  # type: ignore[arg-type]
 
