@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs drain, upgrades it, takes it away; or shows or tests it. Safe to run again at any time.
+# Installs drain, upgrades it, takes it away; or shows, tests or measures it. Safe to run again at any time.
 #
 # This file has what all places share. systemd/steps.sh (Debian and its kin) and
 # termux/steps.sh have the steps of theirs: for each step NAME do_NAME and undo_NAME, which
@@ -18,6 +18,8 @@ usage() {
 usage: ./install.sh demo          show the main job with embedded servers
        ./install.sh test [ARG...] install what the tests need and run every check;
                                   the arguments go to pytest
+       ./install.sh bench [ARG...] measure what it costs, in some ten minutes;
+                                  the arguments go to python -m bench
 
        ./install.sh               install drain, or mend or upgrade what is installed
        ./install.sh upgrade       the same, without questions; what is not installed stays so
@@ -30,8 +32,8 @@ options of install:
        --restore FILE   put this backup back first, on a new machine
        --dry-run        say every step, and change nothing
 
-demo and test write to this folder alone: .venv/ and worker/node_modules/. Debian packages that
-are missing are installed if this runs as root; anyone else is told the command.
+demo, test and bench write to this folder alone, to .venv/ and worker/node_modules/, and to temporary
+folders. Debian packages that are missing are installed if this runs as root; anyone else is told the command.
 END
     exit 64
 }
@@ -570,7 +572,7 @@ main() {
     *) [ $# -eq 0 ] || shift ;;
     esac
     case $word in
-    demo | test)
+    demo | test | bench)
         # shellcheck source=tests/environment.sh
         . ./tests/environment.sh
         "${word}_" "$@"

@@ -1,4 +1,4 @@
-# For `./install.sh demo` and `test`, which read this file: .venv/ and worker/node_modules/.
+# For `./install.sh demo`, `test` and `bench`, which read this file: .venv/ and worker/node_modules/.
 # shellcheck shell=sh
 
 # Packages with daemons, which start neither now nor when the machine does: the tests start
@@ -74,8 +74,18 @@ demo_() {
     exec .venv/bin/drain demo
 }
 
-test_() {
+for_tests() {
     environment test --group test --group lint
+}
+
+# It needs none of the Debian packages.
+bench_() {
+    for_tests
+    exec .venv/bin/python -m bench "$@"
+}
+
+test_() {
+    for_tests
     missing=
     for package in postfix sasl2-bin libsasl2-modules swaks shellcheck spamassassin spamd spamc clamav-daemon nsd \
         dovecot-imapd systemd debootstrap systemd-container proot runit; do
