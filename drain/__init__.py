@@ -81,10 +81,12 @@ a mail twice; there is no way to lose one.
 
 A move is COPY, then DELETE. COPY is asked for only if the object is still the
 one that was opened, so another mail written meanwhile under the same name stays
-in ``pending/``. What cannot be closed, since R2 has no conditional delete: a
-writer that overwrites the same name in the moment between our COPY and our
-DELETE. This project's Worker never overwrites; a bucket filled by something
-that names objects by content alone has this window, a few milliseconds wide.
+in ``pending/``. The DELETE is made for several mails at once (`removal`), and
+only of what was copied within the last second or is asked for once more. What
+cannot be closed, since R2 has no conditional delete: a writer that overwrites
+the same name between our COPY and our DELETE. This project's Worker never
+overwrites; a bucket filled by something that names objects by content alone has
+this window, of a round trip mostly, and of a second at most.
 
 The steps by name (`outcome.Step`) are the points at which the crash suite
 kills the process.
@@ -130,6 +132,7 @@ replay     mail out of ``processed/`` once more
 backup     all that drain knows in one file, and back again; has a map of its own
 outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
+removal    what was copied, deleted many in a call
 rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
 tables     its tables, version by version
@@ -159,7 +162,10 @@ mailboxes  whether a mail is in its mailbox already
 imap       one question to an IMAP server: which folder has a mail
 bucket     the S3 API, as R2 speaks it
 listing    LIST, which an idle pass asks for and nothing else
-s3client   boto3's client, set up for R2
+direct     GET, COPY and DELETE, as an ordinary pass asks for them
+s3http     the requests of both, signed, over connections that stay open
+s3client   boto3's client, set up for R2: for all else, and where those had no answer
+s3model    what S3 is to it: the part that drain speaks
 s3errors   what R2 answers when something is wrong, as sentences
 stamp      the ``X-Drain-Id`` line and the secret behind it
 lock       one drain at a time

@@ -1,30 +1,34 @@
-"""From the configuration to the parts: the one place that hands each part its settings."""
+"""From the configuration to the parts: the one place that hands each part its settings.
+
+Each function imports what it makes: most are for a pass that has something to do, and an
+idle one is over in less time than they take to load.
+"""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from drain import bucket as bucket_module, directory, recipients as recipients_module
+from drain import bucket as bucket_module
 from drain.bucket import Bucket
 from drain.ends import Prefixes
 from drain.errors import ConfigError
-from drain.filters import Action, Filter
-from drain.filters.auth import Auth
-from drain.filters.chain import Rules
-from drain.filters.policy import Policy
-from drain.inject import Session
-from drain.keys import KeyRing
 from drain.log import Log
-from drain.login import Server
-from drain.mailboxes import Mailboxes, load_logins
-from drain.marks import Marks
-from drain.opener import Opener
-from drain.routing import ROLES, Router, load_aliases
-from drain.sessions import Sessions
 from drain.setting import Secret
 from drain.settings import Config
 from drain.sweep import Sweep
+
+if TYPE_CHECKING:
+    from drain.filters import Filter
+    from drain.filters.policy import Policy
+    from drain.inject import Session
+    from drain.login import Server
+    from drain.mailboxes import Mailboxes
+    from drain.marks import Marks
+    from drain.opener import Opener
+    from drain.recipients import Recipients
+    from drain.routing import Router
 
 
 def bucket(config: Config, *, lazy: bool = False) -> Bucket:
@@ -41,8 +45,10 @@ def bucket(config: Config, *, lazy: bool = False) -> Bucket:
     return made
 
 
-def router(config: Config) -> Router:
+def router(config: Config) -> "Router":
     """The routing rules; reads the alias file."""
+    from drain.routing import Router, load_aliases  # noqa: PLC0415 (as above)
+
     aliases = {}
     if config.mail_aliases_file:
         aliases = load_aliases(Path(config.mail_aliases_file).expanduser(), config.mail_domain)
@@ -52,12 +58,20 @@ def router(config: Config) -> Router:
         admin_mailbox=config.admin_mailbox,
         more_roles=frozenset(config.role_addresses),
         aliases=aliases,
-        junk="" if config.spam_mailbox == "+junk" else config.spam_mailbox,
+        junk=junk(config),
     )
 
 
-def opener(config: Config) -> Opener:
+def junk(config: Config) -> str:
+    """The mailbox for junk; "" for ``<mailbox>+junk``, or where there is none."""
+    return "" if config.spam_mailbox == "+junk" else config.spam_mailbox
+
+
+def opener(config: Config) -> "Opener":
     """What opens objects; no key is read yet."""
+    from drain.keys import KeyRing  # noqa: PLC0415 (as above)
+    from drain.opener import Opener  # noqa: PLC0415
+
     mailbridge = config.mailbridge_private_key_path
     return Opener(
         keys=KeyRing(config.private_key_file, Path(mailbridge).expanduser() if mailbridge else None),
@@ -66,8 +80,12 @@ def opener(config: Config) -> Opener:
     )
 
 
-def policy(config: Config) -> Policy:
+def policy(config: Config) -> "Policy":
     """Which filters run and what they may do; nobody is asked yet."""
+    from drain.filters import Action  # noqa: PLC0415 (as above)
+    from drain.filters.chain import Rules  # noqa: PLC0415
+    from drain.filters.policy import Policy  # noqa: PLC0415
+
     return Policy(
         filters=tuple(filter_named(name, config) for name in config.filters),
         rules=Rules(
@@ -81,7 +99,7 @@ def policy(config: Config) -> Policy:
     )
 
 
-def filter_named(name: str, config: Config) -> Filter:  # one import a branch: each costs time and memory on a phone
+def filter_named(name: str, config: Config) -> "Filter":  # one import a branch: each costs time and memory on a phone
     """One filter of `settings.FILTERS`, with its settings."""
     seconds = config.filter_timeout.get(name, 0.0)
     if name == "dnsbl":
@@ -126,6 +144,9 @@ def filter_named(name: str, config: Config) -> Filter:  # one import a branch: e
             mode=config.webhook_decision_payload_mode,
             timeout_seconds=seconds,
         )
+    from drain.filters import Action  # noqa: PLC0415 (as above)
+    from drain.filters.auth import Auth  # noqa: PLC0415
+
     return Auth({method: Action[word.upper()] for method, word in config.auth_fail_action.items()})
 
 
@@ -138,8 +159,10 @@ def _said_of(name: str) -> Iterator[None]:
         raise ConfigError(f"{name} is not right: it wants {error}.") from error
 
 
-def marks(config: Config) -> Marks:
+def marks(config: Config) -> "Marks":
     """What a mail gets on its way in."""
+    from drain.marks import Marks  # noqa: PLC0415 (as above)
+
     return Marks(
         tag_score=config.spam_tag_score,
         subject_tag=config.spam_subject_tag,
@@ -148,8 +171,10 @@ def marks(config: Config) -> Marks:
     )
 
 
-def server(config: Config) -> Server:
+def server(config: Config) -> "Server":
     """The mail server; nothing is connected yet."""
+    from drain.login import Server  # noqa: PLC0415 (as above)
+
     return Server(
         host=config.inject_host,
         port=config.inject_port,
@@ -160,10 +185,20 @@ def server(config: Config) -> Server:
     )
 
 
-def mailboxes(config: Config) -> Mailboxes | None:
+def session(config: Config) -> "Session":
+    """A session with the mail server, logged in."""
+    from drain.inject import Session  # noqa: PLC0415 (as above)
+
+    return Session(server(config))
+
+
+def mailboxes(config: Config) -> "Mailboxes | None":
     """Where mail is looked for whose delivery was cut off; reads the file of logins, and asks nobody yet."""
     if not config.verify_imap_host:
         return None
+    from drain.login import Server  # noqa: PLC0415 (as above)
+    from drain.mailboxes import Mailboxes, load_logins  # noqa: PLC0415
+
     return Mailboxes(
         server=Server(
             host=config.verify_imap_host,
@@ -180,7 +215,7 @@ def mailboxes(config: Config) -> Mailboxes | None:
     )
 
 
-def _mailboxes_or_none(config: Config, log: Log) -> Mailboxes | None:
+def _mailboxes_or_none(config: Config, log: Log) -> "Mailboxes | None":
     """What is asked to spare a second copy must not stop the first."""
     try:
         return mailboxes(config)
@@ -201,7 +236,7 @@ def sweep(config: Config, log: Log) -> Sweep:
         prefixes=prefixes(config),
         opener=opener(config),
         router=router(config),
-        connect=partial(Session, server(config)),
+        connect=partial(session, config),
         state_dir=config.state_dir,
         ledger_path=config.ledger_path,
         lock_path=config.lock_path,
@@ -217,26 +252,28 @@ def sweep(config: Config, log: Log) -> Sweep:
     )
 
 
-def recipients(
-    config: Config, seen: Iterable[str], environ: Mapping[str, str]
-) -> tuple[recipients_module.Recipients, list[str]]:
+def recipients(config: Config, seen: Iterable[str], environ: Mapping[str, str]) -> "tuple[Recipients, list[str]]":
     """The mailboxes that exist, asked for at the mail server; and warnings.
 
     *seen* are addresses that mail was delivered for: asked for too, whatever a list forgets.
     """
+    from drain import directory, recipients as asked  # noqa: PLC0415 (as above)
+    from drain.routing import ROLES  # noqa: PLC0415
+    from drain.sessions import Sessions  # noqa: PLC0415
+
     rules = router(config)
     lists = directory.listings(config.mail_users_file, config.maddy_config, environ)
-    with contextlib.closing(Sessions(partial(Session, server(config)), 1)) as sessions:
-        ask = recipients_module.asker(sessions)
-        used, warnings = recipients_module.in_use(lists, rules, ask, vouched=bool(config.mail_users_file))
+    with contextlib.closing(Sessions(partial(session, config), 1)) as sessions:
+        ask = asked.asker(sessions)
+        used, warnings = asked.in_use(lists, rules, ask, vouched=bool(config.mail_users_file))
         names = {name for listing in used for name in listing.names}
         # The catch-all's usual name too: it is a mailbox still where it is not the catch-all.
         names |= {*seen, *rules.aliases, *ROLES, *rules.more_roles, rules.admin_mailbox, "inbox"}
-        found = recipients_module.prove(rules, sorted(names), ask)
+        found = asked.prove(rules, sorted(names), ask)
     if config.mail_users_file:
         vouched = {name for listing in lists if listing.source == config.mail_users_file for name in listing.names}
         warnings += [
             f"MAIL_USERS_FILE names {name}, which the mail server does not have; its mail would be refused."
-            for name in recipients_module.unproven(rules, vouched, found)
+            for name in asked.unproven(rules, vouched, found)
         ]
     return found, warnings

@@ -10,31 +10,36 @@ import email.utils
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drain import s3client
-from drain.errors import BucketUnavailable
+from drain.direct import Direct, Got
+from drain.errors import BucketRefused, BucketUnavailable, DrainError
 from drain.listing import ListedObject as ListedObject, Listing  # noqa: PLC0414 (who has a bucket has these)
 from drain.s3errors import NotFound, PreconditionFailed, translated
+from drain.s3http import Http
 from drain.setting import Secret
+from drain.text import clean
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _KEY_LIMIT = 1024  # bytes, R2 and S3 alike
+_PLAIN_NAME = re.compile("[!-~]+")
 OVERWRITE_UNSEEN_SECONDS = 2
 # R2 takes 8,192 bytes of custom metadata, its simulator 2,048.
 _METADATA_LIMIT = 2000
 
 
-@dataclass(frozen=True)
+@dataclass
 class FetchedObject:
     """What a GET answered. Metadata names are in lower case, without ``x-amz-meta-``.
 
     ``age_seconds`` is how long ago it was written, by the server's own clock and
-    rounded down; None if the server sent no date.
+    rounded down; None if the server sent no date. ``body`` is set to nothing by who
+    needs it no longer: it can be large, and the rest lives on.
     """
 
     version: ListedObject
@@ -46,11 +51,12 @@ class FetchedObject:
 class Bucket:
     """One bucket. Calls may come from several threads."""
 
-    def __init__(self, client: "Callable[[], S3Client]", listing: Listing, name: str) -> None:
+    def __init__(self, client: "Callable[[], S3Client]", http: Http, name: str) -> None:
         self._make_client = client
         self._client: S3Client | None = None
         self._making = threading.Lock()
-        self._listing = listing
+        self._listing = Listing(http)
+        self._direct = Direct(http)
         self._name = name
 
     def load(self) -> "S3Client":
@@ -98,29 +104,36 @@ class Bucket:
 
         ``version`` in the answer is the one fetched, which can be newer than the one listed.
         """
+        got = self._direct.get(listed.key, listed.size) or self._got_by_boto3(listed)
+        if got is None:
+            return None
+        version = ListedObject(listed.key, got.etag, got.last_modified, len(got.body))
+        if version.etag == listed.etag and version.last_modified == _whole_second(listed.last_modified):
+            version = listed
+        metadata = {name.lower(): value for name, value in got.metadata.items()}
+        return FetchedObject(version, got.body, metadata, _age(got))
+
+    def _got_by_boto3(self, listed: ListedObject) -> Got | None:
         try:
             with translated(f"fetching {listed.key}"):
                 answer = self._s3.get_object(Bucket=self._name, Key=listed.key)
-                if answer.get("ContentLength", 0) > listed.size:
-                    # Another version than was listed; how much memory it needs was not reckoned with.
-                    answer["Body"].close()
-                    return None
                 # closing(), not the body's own `with`: that hands out the bare stream,
                 # whose failures botocore does not translate.
                 with contextlib.closing(answer["Body"]) as stream:
-                    body = stream.read()
+                    _require(answer, {"ETag", "LastModified", "ContentLength"}, f"Fetching {listed.key}")
+                    if answer["ContentLength"] > listed.size:
+                        # Another version than was listed; how much memory it needs was not reckoned with.
+                        return None
+                    # With its length, it is read into its place; without, newer Pythons join pieces.
+                    body = stream.read(answer["ContentLength"])
         except NotFound:
             return None
-        _require(answer, {"ETag", "LastModified", "ContentLength"}, f"Fetching {listed.key}")
         if len(body) != answer["ContentLength"]:
             raise BucketUnavailable(
                 f"Fetching {listed.key} ended after {len(body)} of {answer['ContentLength']} bytes."
             )
-        version = ListedObject(listed.key, answer["ETag"], answer["LastModified"], len(body))
-        if version.etag == listed.etag and version.last_modified == _whole_second(listed.last_modified):
-            version = listed
-        metadata = {name.lower(): value for name, value in answer["Metadata"].items()}
-        return FetchedObject(version, body, metadata, _age(answer))
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return Got(answer["ETag"], answer["LastModified"], body, answer["Metadata"], date)
 
     def find(self, key: str) -> ListedObject | None:
         """The object of that name as a LIST shows it, or the only one whose name begins so."""
@@ -175,6 +188,9 @@ class Bucket:
             False if that version is not there any more (gone, or overwritten by
             another mail, which then stays).
         """
+        unmodified_since = _whole_second(version.last_modified) + datetime.timedelta(seconds=1)
+        if metadata is None and self._direct.copy(version.key, to, unmodified_since):
+            return True
         directive: dict[str, Any] = {}
         if metadata is not None and _storable(metadata):
             directive = {"MetadataDirective": "REPLACE", "Metadata": dict(metadata)}
@@ -184,7 +200,7 @@ class Bucket:
                     Bucket=self._name,
                     Key=to,
                     CopySource={"Bucket": self._name, "Key": version.key},
-                    CopySourceIfUnmodifiedSince=_whole_second(version.last_modified) + datetime.timedelta(seconds=1),
+                    CopySourceIfUnmodifiedSince=unmodified_since,
                     **directive,
                 )
         except (NotFound, PreconditionFailed):
@@ -197,6 +213,39 @@ class Bucket:
         """Deletes an object; none of that name is fine too."""
         with translated(f"removing {key}"):
             self._s3.delete_object(Bucket=self._name, Key=key)
+
+    def remove_all(self, keys: Sequence[str]) -> dict[str, DrainError]:
+        """Deletes objects, at most 1,000, in one call (and one each for names that it cannot hold); those that R2 failed at, and why.
+
+        Raises:
+            BucketUnavailable, BucketRefused: it failed at all of them.
+        """
+        if self._direct.remove(keys):
+            return {}
+        # XML has no room for every name; and of one the other call says more.
+        together = [key for key in keys if _PLAIN_NAME.fullmatch(key)]
+        together = together if len(together) > 1 else []
+        failed = self._removed_together(together) if together else {}
+        for key in keys if not together else [key for key in keys if key not in set(together)]:
+            try:
+                self.remove(key)
+            except (BucketUnavailable, BucketRefused) as error:
+                if len(keys) == 1:
+                    raise
+                failed[key] = error
+        return failed
+
+    def _removed_together(self, keys: Sequence[str]) -> dict[str, DrainError]:
+        what = f"removing {len(keys)} objects"
+        with translated(what):
+            answer = self._s3.delete_objects(Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys]})
+        removed = {one["Key"] for one in answer.get("Deleted", [])}
+        said = {one.get("Key"): f"{one.get('Code')} {one.get('Message')}" for one in answer.get("Errors", [])}
+        return {
+            key: BucketUnavailable(f"R2 failed {what}: {clean(said.get(key, 'it says nothing'))} of {key}.")
+            for key in keys
+            if key not in removed
+        }
 
 
 # How the names begin that `moved_name` gives.
@@ -224,10 +273,10 @@ def connect(
         secret_access_key=secret_access_key,
         connections=connections,
     )
-    listing = Listing(
+    http = Http(
         endpoint_url=endpoint_url, bucket=bucket, access_key_id=access_key_id, secret_access_key=secret_access_key
     )
-    return Bucket(client, listing, bucket)
+    return Bucket(client, http, bucket)
 
 
 def _require(answer: Mapping[str, Any], names: set[str], what: str) -> None:
@@ -239,12 +288,11 @@ def _require(answer: Mapping[str, Any], names: set[str], what: str) -> None:
         )
 
 
-def _age(answer: Any) -> float | None:
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    if not date:
+def _age(got: Got) -> float | None:
+    if not got.date:
         return None
-    now = email.utils.parsedate_to_datetime(date)
-    return float((now - answer["LastModified"]).total_seconds())
+    now = email.utils.parsedate_to_datetime(got.date)
+    return float((now - got.last_modified).total_seconds())
 
 
 def _listed(entry: Any) -> ListedObject:

@@ -1,8 +1,8 @@
 """The words of the command line, and which command each means."""
 
 import argparse
+import gc
 import importlib
-import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 import drain
 from drain.errors import DrainError
 from drain.text import clean
+
+# What a timer starts every minute: all the other commands take longer to describe than an idle pass to make.
+_PASSES = ("once", "run")
 
 Command = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
@@ -30,7 +33,8 @@ status --check: 0, 1, 2 or 3, as monitoring plugins do
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Runs one command; the exit code."""
     environ = os.environ if environ is None else environ
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(passes_only=not words or words[0] in _PASSES).parse_args(words)
     try:
         return int(arguments.command(arguments, environ))
     except DrainError as error:
@@ -50,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, passes_only: bool = False) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="drain",
         description="Pulls mail out of an R2 bucket and hands it to the mail server at home.",
@@ -60,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"drain {drain.__version__}")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, on standard output")
     parser.set_defaults(command=_command("passes.bare"))
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(prog="drain", title="commands", metavar="COMMAND")
 
     def add(name: str, command: str, words: str) -> argparse.ArgumentParser:
         return _add(commands, name, command, words)
@@ -72,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         pass_ = _with_json(add(name, command, words))
         if name == "once":
             pass_.add_argument("--quiet", action="store_true", help="only warnings and errors, for cron")
+    if not passes_only:
+        _add_others(commands, add)
+    return parser
+
+
+def _add_others(commands: Any, add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """All that is no pass."""
     keygen = add("keygen", "keys.keygen", "make the key pair that mail is sealed with, and say what to do with it")
     keygen.add_argument("--rotate", action="store_true", help="make another, to take the place of the one in use")
     _add_setting_up(add)
@@ -104,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     add("demo", "demo.demo", "show the main job with embedded servers; needs no account and no settings")
-    return parser
 
 
 def _add_quarantine(quarantine: argparse.ArgumentParser) -> None:
@@ -265,6 +275,8 @@ def _add_relay(relay: argparse.ArgumentParser) -> None:
 
 def _ip(text: str) -> str:
     """An IP address, for argparse."""
+    import ipaddress  # noqa: PLC0415 (for one option)
+
     return str(ipaddress.ip_address(text))
 
 
@@ -285,8 +297,10 @@ def _command(place: str) -> Command:
     module, _, name = place.partition(".")
 
     def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-        code: int = getattr(importlib.import_module(f"drain.commands.{module}"), name)(arguments, environ)
-        return code
+        gc.disable()  # what modules make stays, and to look for garbage in it takes a twentieth of the time
+        command: Command = getattr(importlib.import_module(f"drain.commands.{module}"), name)
+        gc.enable()
+        return command(arguments, environ)
 
     run.__qualname__ = place
     return run

@@ -6,7 +6,6 @@ secret, in ``drain.env`` (``X``, then ``X_FILE``), then the default.
 """
 
 import dataclasses
-import difflib
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import fields
@@ -49,10 +48,13 @@ _ELSEWHERE = frozenset({"DRAIN_ENV_FILE"})
 
 def _unknown_names(path: Path, names: Mapping[str, str]) -> list[str]:
     known = set(SETTINGS) | {f"{name}_FILE" for name, s in SETTINGS.items() if s.secret}
+    unknown = [name for name in names if name not in known | _POCKET_HOMESERVER_NAMES | _ELSEWHERE]
+    if not unknown:
+        return []
+    import difflib  # noqa: PLC0415 (for who made a mistake)
+
     warnings = []
-    for name in names:
-        if name in known | _POCKET_HOMESERVER_NAMES | _ELSEWHERE:
-            continue
+    for name in unknown:
         near = difflib.get_close_matches(name, known, n=1)
         warnings.append(f"{path}: {clean(name)} is no setting of drain." + (f" Is it {near[0]}?" if near else ""))
     return warnings

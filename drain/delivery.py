@@ -5,9 +5,10 @@ at once. The order of the steps, and what is committed before which, is the
 table in the package docstring.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from drain.bucket import OVERWRITE_UNSEEN_SECONDS, Bucket, FetchedObject
@@ -68,9 +69,9 @@ class Delivery:
     sleep: Callable[[float], None] = time.sleep
     # Versions that no key opened, so that they are fetched and reported once.
     no_key: dict[ListedObject, NoKey] = field(default_factory=dict)
-    # The same mail can lie under two keys. Striped, so that they need no tidying;
-    # taken before a session, never after.
-    _stripes: tuple[threading.Lock, ...] = field(default_factory=lambda: tuple(threading.Lock() for _ in range(64)))
+    # Identities of the mails that threads are at, and the news that one is done with.
+    _in_hand: set[str] = field(default_factory=set)
+    _done: threading.Condition = field(default_factory=threading.Condition)
 
     def deliver(self, listed: ListedObject, row: Row | None) -> Result:
         """Takes one object as far as it goes now; *row* is what `Ledger.find_by_object` knows of it.
@@ -109,8 +110,10 @@ class Delivery:
             return self._not_mail(fetched, error.reason, str(error))
         if opened.key:
             self.ledger.notes.key_proven(opened.key, listed.last_modified.timestamp())
+        # What is needed from here on is the mail.
+        fetched.body = b""
         self.step(Step.OPENED, opened.mail.identity)
-        with self._stripes[int(opened.mail.identity[:8], 16) % len(self._stripes)]:
+        with self._alone_at(opened.mail.identity):
             return self._deliver_opened(fetched, opened)
 
     def _deliver_opened(self, fetched: FetchedObject, opened: Opened) -> Result:
@@ -148,6 +151,19 @@ class Delivery:
             )
         )
 
+    @contextlib.contextmanager
+    def _alone_at(self, identity: str) -> Iterator[None]:
+        """The same mail can lie under two keys: one thread at a time. Taken before a session, never after."""
+        with self._done:
+            self._done.wait_for(lambda: identity not in self._in_hand)
+            self._in_hand.add(identity)
+        try:
+            yield
+        finally:
+            with self._done:
+                self._in_hand.discard(identity)
+                self._done.notify_all()
+
     # -- what was found injecting --
 
     def _looked_for(self, mail: Mail, row: Row) -> Answer:
@@ -165,7 +181,7 @@ class Delivery:
         self.ledger.delivered(row.identity, words, self.clock())
         self.step(Step.DELIVERED, row.identity)
         result = Result(Outcome.DELIVERED, version.key, row.recipient, row.mailbox or "", why="found", words=words)
-        return self.ends.settle(version, row, result)
+        return self.ends.settle(version, row.identity, result, size=row.size)
 
     def _looks_again(self, version: ListedObject, row: Row, answer: Answer) -> Result | None:
         """It waits for another look, where that is better than to send it again."""
@@ -241,7 +257,8 @@ class Delivery:
 
     def _settle(self, version: ListedObject, row: Row) -> Result:
         """Delivered before; only the move is left."""
-        return self.ends.settle(version, row, Result(Outcome.MOVED, version.key, row.recipient, row.mailbox or ""))
+        result = Result(Outcome.MOVED, version.key, row.recipient, row.mailbox or "")
+        return self.ends.settle(version, row.identity, result, size=row.size)
 
     def _aside_again(self, fetched: FetchedObject, mail: Mail, row: Row) -> Result:
         """What was begun is finished, and what was found again goes the same way: with the person's word as it is now."""

@@ -13,13 +13,19 @@ from drain.errors import DrainError
 from drain.inject import Reply, Session, SessionLost
 from drain.ledger import Ledger
 from drain.log import Log
-from drain.mail import Mail
+from drain.mail import Mail, Wire
 from drain.outcome import Outcome, Result, Step
 from drain.routing import Candidate, is_sendable
 from drain.sessions import Sessions
 
 # About an hour of tries: time to restart a mail server that is stuck.
 UNDECIDED_ATTEMPTS = 6
+# Maddy's, when several injections meet in its database: "453 4.3.2" (its storage/imapsql, delivery.go).
+_CROWDED = 453
+
+
+class _Crowded(Exception):
+    """The mail met others, was refused for that, and may be tried again: there are fewer at once now."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Parcel:
 
     fetched: FetchedObject
     mail: Mail
-    wire: bytes
+    wire: Wire
     candidates: list[Candidate]
     verdict: str = ""
 
@@ -56,22 +62,29 @@ class Handover:
         """
         # A session that the server had closed between two mails is no failure of
         # this one: a lost session is replaced once.
-        lost: SessionLost | None = None
+        lost = ""  # not the error: that would hold on to this call, and so to the mail
         version, mail = parcel.fetched.version, parcel.mail
-        for _ in range(2):
+        losses = 0
+        while losses < 2:
             try:
                 with self.sessions.borrow() as session:
-                    return self._transaction(session, parcel)
+                    result = self._transaction(session, parcel)
             except SessionLost as error:
                 if error.after_dot:
                     return self.ends.no_reply(version, mail, error)
-                lost = error
+                lost, losses = str(error), losses + 1
+            except _Crowded:
+                pass  # each time there are fewer at once, and at last it is alone
             except DrainError:
                 # A mail that fells the server must step back behind the others.
-                if lost is not None:
-                    self.ends.defer(version, mail, "session-lost", str(lost))
+                if lost:
+                    self.ends.defer(version, mail, "session-lost", lost)
                 raise
-        return self.ends.defer(version, mail, "session-lost", str(lost))
+            else:
+                # Not while the session is ours: others wait for it, and R2 is far away.
+                delivered = result.outcome is Outcome.DELIVERED
+                return self.ends.settle(version, mail.identity, result, size=len(mail.raw)) if delivered else result
+        return self.ends.defer(version, mail, "session-lost", lost)
 
     def _transaction(self, session: Session, parcel: Parcel) -> Result:
         mail, wire = parcel.mail, parcel.wire
@@ -86,7 +99,7 @@ class Handover:
         smtputf8 = not (sender + "".join(c.address for c in candidates)).isascii()
         reply = session.mail(sender, len(wire), eight_bit=not wire.isascii(), smtputf8=smtputf8)
         if not reply.positive:
-            return self._refused(parcel, reply, "sender-refused")
+            return self._refused(session, parcel, reply, "sender-refused")
         taken: Candidate | None = None
         for candidate in candidates:
             reply = session.rcpt(candidate.address)
@@ -94,9 +107,9 @@ class Handover:
                 taken = candidate
                 break
             if not reply.no_such_mailbox:
-                return self._refused(parcel, reply, "recipient-refused")
+                return self._refused(session, parcel, reply, "recipient-refused")
         if taken is None:
-            return self._refused(parcel, reply, "no-mailbox")
+            return self._refused(session, parcel, reply, "no-mailbox")
         self.step(Step.ROUTED, mail.identity)
         return self._data(session, parcel, taken)
 
@@ -106,7 +119,7 @@ class Handover:
         self.step(Step.INJECTING, mail.identity)
         reply = session.data()
         if reply.code != 354:
-            return self._refused(parcel, reply, "data-refused")
+            return self._refused(session, parcel, reply, "data-refused")
         self.step(Step.GO_AHEAD, mail.identity)
         session.send(parcel.wire)
         self.step(Step.SENT, mail.identity)
@@ -114,18 +127,27 @@ class Handover:
         self.step(Step.DOT, mail.identity)
         reply = session.final_reply()
         if not reply.positive:
-            return self._refused(parcel, reply, "mail-refused")
+            return self._refused(session, parcel, reply, "mail-refused")
         self.step(Step.ACCEPTED, mail.identity)
         self.ledger.delivered(mail.identity, str(reply), self.clock())
         self.step(Step.DELIVERED, mail.identity)
-        result = Result(
+        return Result(
             Outcome.DELIVERED, version.key, row.recipient, taken.address, taken.why, str(reply), parcel.verdict
         )
-        return self.ends.settle(version, row, result)
 
-    def _refused(self, parcel: Parcel, reply: Reply, reason: str) -> Result:
-        """A reply that was heard: try again after 4xx, quarantine after 5xx; a while for what can be either."""
+    def _refused(self, session: Session, parcel: Parcel, reply: Reply, reason: str) -> Result:
+        """A reply that was heard: try again after 4xx, quarantine after 5xx; a while for what can be either.
+
+        A mail that was refused for a crowd is tried again at once. The refusal is committed
+        first: a row that says ``injecting`` until then would after a crash be one of which
+        it is not known how it ended, and counted in ``reinjections``.
+        """
         words = f"{reply.command}: {reply}"
+        if reply.code == _CROWDED and self.sessions.narrow(session):
+            now = self.clock()
+            self.ledger.deferred(parcel.fetched.version, parcel.mail, reason, words, now, now)
+            self.step(Step.DEFERRED, parcel.mail.identity)
+            raise _Crowded
         row = self.ledger.find(parcel.mail.identity)
         undecided = reply.says_nothing_of_the_mail and (row is None or row.undecided < UNDECIDED_ATTEMPTS)
         if reply.transient or undecided:

@@ -9,6 +9,7 @@ import re
 import smtplib
 import socket
 import ssl
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drain.errors import DrainError, MailServerRefused, MailServerUnavailable
@@ -199,15 +200,20 @@ class Session:
         self.spent = reply.code != _GO_AHEAD
         return reply
 
-    def send(self, wire: bytes) -> None:
-        """The message as `mail.on_the_wire` makes it, all but the final dot."""
-        view = memoryview(wire)
+    def send(self, wire: bytes | Iterable[bytes]) -> None:
+        """The message as `mail.on_the_wire` makes it, or its blocks, all but the final dot."""
         try:
             self._socket.settimeout(_BLOCK_SECONDS)
-            for start in range(0, len(view), _BLOCK_BYTES):
-                self._socket.sendall(view[start : start + _BLOCK_BYTES])
+            for block in [wire] if isinstance(wire, bytes) else wire:
+                view = memoryview(block)
+                for start in range(0, len(view), _BLOCK_BYTES):
+                    self._socket.sendall(view[start : start + _BLOCK_BYTES])
         except OSError as error:
             raise self._lost("DATA", error) from error
+        except BaseException:
+            # Whatever is said next on this connection would be more of this mail.
+            self._smtp.close()
+            raise
 
     def send_dot(self) -> None:
         """The final dot. From here on a failure means: unknown."""

@@ -1,11 +1,8 @@
 """One drain at a time on this machine."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import filelock
 
 from drain.errors import ConfigError, LockHeld
 from drain.log import Log
@@ -23,6 +20,10 @@ def held(path: Path, log: Log, *, timeout_seconds: float = 0) -> Iterator[None]:
         LockHeld: another process has it after *timeout_seconds*.
         ConfigError: no lock can be made at that place.
     """
+    import warnings  # noqa: PLC0415 (a pass that finds nothing to do needs no lock)
+
+    import filelock  # noqa: PLC0415
+
     lock = filelock.FileLock(path, mode=0o600)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

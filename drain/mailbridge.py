@@ -72,6 +72,7 @@ def open_mailbridge(body: bytes, key: "RSAPrivateKey") -> Bridged:
             "unknown-version", f"It is Mailbridge's, in version {clean(version, 20)}, which this drain cannot open."
         )
     wrapped, iv, ciphertext = (_base64_of(values, name) for name in ("wrappedKey", "iv", "ciphertext"))
+    del values
     try:
         content_key = key.decrypt(wrapped, OAEP(MGF1(SHA256()), SHA256(), None))
     except ValueError as error:
@@ -83,6 +84,7 @@ def open_mailbridge(body: bytes, key: "RSAPrivateKey") -> Bridged:
         content = AESGCM(content_key).decrypt(iv, ciphertext, None)
     except (InvalidTag, ValueError):  # ValueError: a key or iv of no size that there is
         raise NotMail("damaged", "It is Mailbridge's, but was changed after it was sealed.") from None
+    del ciphertext
     return _contents(content)
 
 
@@ -104,7 +106,9 @@ def _base64_of(values: Mapping[str, Any], name: str) -> bytes:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise NotMail("damaged", f"It is Mailbridge's, but its {name} is not base64.") from None
-    # The last letter can have bits that say nothing; who changed them changed the object.
-    if base64.b64encode(decoded) != text.encode("ascii"):
+    # The last letter can have bits that say nothing, and padding can be too long; who changed them
+    # changed the object. Four letters are three bytes: only the last can be written in two ways.
+    last = base64.b64encode(decoded[(len(decoded) - 1) // 3 * 3 :]) if decoded else b""
+    if len(text) != (len(decoded) + 2) // 3 * 4 or not text.endswith(last.decode()):
         raise NotMail("damaged", f"It is Mailbridge's, but its {name} was changed.")
     return decoded

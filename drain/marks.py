@@ -26,7 +26,7 @@ from drain.filters.chain import Judgement
 from drain.filters.mime import words_of
 from drain.filters.verdict import Action
 from drain.header import LIMIT, Field, Header, split
-from drain.mail import normalised, on_the_wire
+from drain.mail import Wire, cut_at, normalised
 
 WRITTEN = (
     "X-Drain-Id",
@@ -69,7 +69,7 @@ class Marks:
     exchange: bool = False
     strip_forged: bool = False
 
-    def on_the_wire(self, raw: bytes, stamp: bytes, judgement: Judgement) -> bytes:
+    def on_the_wire(self, raw: bytes, stamp: bytes, judgement: Judgement) -> Wire:
         """The message as DATA carries it, with its marks. *stamp* is the line with its CRLF.
 
         Where the first line is no header field nothing can be put above it; then
@@ -78,16 +78,19 @@ class Marks:
         spam = judgement.action >= Action.TAG
         tag = self.subject_tag if spam else ""
         added = self.lines(judgement)
+        head, start = b"", 0
         if self.strip_forged or tag:
-            head, rest = split(normalised(raw), LIMIT)
+            # As much as `split` looks at: the body is none of its business.
+            start = cut_at(raw, LIMIT + 4)
+            head, rest = split(normalised(raw[:start]), LIMIT)
             if self.strip_forged:
                 head = without_forged(head, exchange=self.exchange)
             if tag:
                 head, subject = tagged(head, tag)
                 added += subject
-            raw = head + rest
+            head += rest
         # The stamp is the lowest: what is below it is the sender's.
-        return on_the_wire(raw, added + stamp)
+        return Wire(raw, added + stamp, head=head, start=start)
 
     def lines(self, judgement: Judgement) -> bytes:
         """The lines on top that say what the filters came to, each with its CRLF."""

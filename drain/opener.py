@@ -23,6 +23,7 @@ import base64
 import binascii
 import hmac
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -36,6 +37,9 @@ from drain.setting import Secret
 
 # Cloudflare accepts 25 MiB; twice that, and some, is still a mail to somebody.
 OBJECT_LIMIT = 64 * 1024 * 1024
+# One of Mailbridge's at a time: JSON in base64 in JSON takes four times its size to open, and eight with a letter
+# in it that makes four bytes of each in Python, where a sealed one takes three (see `crew`).
+_BRIDGE = threading.Lock()
 _RFC_2047_WORD = re.compile(r"=\?utf-8\?b\?([A-Za-z0-9+/=]*)\?=", re.IGNORECASE)
 
 
@@ -127,7 +131,8 @@ class Opener:
         key = self.keys.mailbridge
         if key is None:
             raise KeyMissing("It was stored by Mailbridge's Worker.", self.keys.why_not_mailbridge())
-        inside = open_mailbridge(body, key)
+        with _BRIDGE:
+            inside = open_mailbridge(body, key)
         mail = _mail(inside.raw, inside.recipient, inside.sender)
         return Opened(mail, Kind.MAILBRIDGE, inside.received, inside.ip, fingerprint(key))
 

@@ -12,10 +12,8 @@ from drain.alerts.alert import Kind, Outlet
 from drain.alerts.conditions import Conditions, Thresholds
 from drain.alerts.outbox import Outbox
 from drain.errors import DrainError
-from drain.ledger import Ledger
 from drain.log import Log
 from drain.notify import Notifier
-from drain.relay.waiting import waiting
 from drain.service import Service
 from drain.settings import Config
 from drain.state import Troubles
@@ -69,7 +67,7 @@ def ping(config: Config) -> "Ping | None":
 
 def watch(config: Config, log: Log) -> Watch:
     """What follows passes."""
-    rules = assembly.router(config)
+    junk = assembly.junk(config)
     hour = 3600.0
     return Watch(
         path=config.logbook_path,
@@ -86,16 +84,16 @@ def watch(config: Config, log: Log) -> Watch:
             ),
             catch_all=config.catch_all,
             quarantine=config.quarantine_prefix,
-            junk=rules.junk,
+            junk=junk,
             fail_open=frozenset(config.filter_fail_open),
         ),
-        subjects={Kind.FILTER: set(config.filters), Kind.JUNK: {rules.junk}},
+        subjects={Kind.FILTER: set(config.filters), Kind.JUNK: {junk}},
         repeat_seconds=config.alert_repeat * hour,
         outbox=Outbox(outlets(config), log),
         log=log,
         ping=ping(config),
         troubles=partial(_troubles, config.ledger_path),
-        outgoing=lambda: waiting(config.relay_folder),
+        outgoing=partial(_outgoing, config.relay_folder),
         publish=partial(_publish, config) if config.metrics_file or config.status_html else lambda now: None,
     )
 
@@ -103,11 +101,21 @@ def watch(config: Config, log: Log) -> Watch:
 def _troubles(ledger_path: Path, now: float) -> Troubles | None:
     if not ledger_path.exists():
         return None
+    from drain.ledger import Ledger  # noqa: PLC0415 (there is none before the first mail)
+
     try:
         with contextlib.closing(Ledger(ledger_path)) as ledger:
             return ledger.troubles(now)
     except DrainError:  # a pass says it
         return None
+
+
+def _outgoing(folder: Path) -> tuple[int, float | None] | None:
+    if not folder.exists():
+        return None
+    from drain.relay.waiting import waiting  # noqa: PLC0415 (as above)
+
+    return waiting(folder)
 
 
 def status(config: Config, now: float, pending: "Pending | None" = None) -> "Status":

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from drain.errors import ConfigError, LockHeld, Refused
-from drain.inject import FINAL_REPLY_SECONDS
 from drain.log import Level, Log
 from drain.notify import Notifier
 from drain.outcome import Outcome, Step
@@ -28,9 +27,10 @@ from drain.watch import Watch
 _STOP_SECONDS = 7.5
 _LONGEST_BACKOFF_SECONDS = 900.0
 _JITTER = 0.1
-# A mail may rightly wait this long for one reply. A pass without any step for
-# longer hangs, and the watchdog should have its way.
-_LONGEST_SILENCE_SECONDS = FINAL_REPLY_SECONDS + 60
+# A mail may rightly wait for one reply as long as `inject` lets it (600 s), which an idle
+# daemon need not load. A pass without any step for longer hangs, and the watchdog should
+# have its way.
+_LONGEST_SILENCE_SECONDS = 660.0
 _TICK_SECONDS = 0.5
 # How often a long pass is said to go on, or to hang.
 _LOOK_SECONDS = 300.0

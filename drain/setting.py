@@ -4,7 +4,6 @@ A parser takes the text that somebody wrote and gives the value, or raises
 `ValueError` with what would be right ("a whole number from 1 to 64").
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -236,6 +235,8 @@ def some_of(*known: str) -> Callable[[str], tuple[str, ...]]:
         if names == ("none",):
             return ()
         if len(set(names)) < len(names) or set(names) - set(known) or (value.strip() and not names):
+            import difflib  # noqa: PLC0415 (for who made a mistake)
+
             near = [match for name in names for match in difflib.get_close_matches(name, known, n=1) if match != name]
             meant = f" (is it {near[0]}?)" if near else ""
             raise ValueError(f"some of {', '.join(known)}, each once, with commas between; or none{meant}")

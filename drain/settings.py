@@ -55,7 +55,8 @@ UPSTREAMS = ("smtp", "cloudflare", "mailgun", "postmark", "resend", "sendgrid", 
 FILTERS = ("auth", "dnsbl", "clamav", "spamassassin", "ai", "decision")
 
 
-@dataclass(frozen=True)
+# Nobody compares or prints one; what dataclass would write for that takes twice the time of all the rest.
+@dataclass(frozen=True, eq=False, repr=False, match_args=False)
 class Config:
     """The settings, parsed. Field ``x`` is the setting ``X``."""
 
@@ -408,8 +409,12 @@ class Config:
         seconds(1), "Seconds between two looks into the bucket.", default="60", section="Passes"
     )
     concurrency: int = setting(whole(1, 256), "Mails in flight at once.", default="16")
-    inject_connections: int = setting(whole(1, 64), "SMTP sessions at once.", default="2")
-    memory_budget: int = setting(size, "Bytes of objects in flight at once; a larger one travels alone.", default="32M")
+    inject_connections: int = setting(whole(1, 64), "SMTP sessions at once, at the most; fewer for a while after a 453.", default="2")
+    memory_budget: int = setting(
+        size,
+        "Memory for the mails in flight; one needs up to three times its size, and one that needs more than this travels alone.",
+        default="64M",
+    )
     oneshot: bool = setting(yes_no, "Bare `drain` makes one pass and ends.", default="false")
     log_addresses: bool = setting(yes_no, "`false` keeps mail addresses out of the log.", default="true")
 

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from drain.database import Database
-from drain.filters.verdict import Action, Verdict
 from drain.text import clean
+
+if TYPE_CHECKING:
+    from drain.filters.verdict import Verdict
 
 _LONGEST_EVIDENCE = 100
 
@@ -16,7 +19,7 @@ class Kept:
 
     filter: str
     settings: str
-    verdict: Verdict
+    verdict: "Verdict"
 
 
 class Verdicts:
@@ -33,6 +36,8 @@ class Verdicts:
                 " WHERE identity = ? ORDER BY at, filter",
                 (identity,),
             ).fetchall()
+        from drain.filters.verdict import Action, Verdict  # noqa: PLC0415 (the ledger is opened where no filter runs)
+
         kept = {}
         for name, settings, score, action, code, reason, evidence in rows:
             try:

@@ -1,9 +1,11 @@
 import hashlib
+import tracemalloc
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from drain.mail import Mail, begins_with_header_field, on_the_wire
+from drain import mail
+from drain.mail import Mail, Wire, begins_with_header_field, cut_at, normalised, on_the_wire
 
 STAMP = b"X-Drain-Id: 00\r\n"
 
@@ -61,14 +63,61 @@ def test_nothing_goes_above_what_is_no_header(raw: bytes) -> None:
 @pytest.mark.parametrize("raw", [b"\n", b"\r", b".\n", b"\r\n", b"\n."])
 def test_a_mail_of_line_ends_costs_no_more_memory_than_it_must(raw: bytes) -> None:
     """With a regular expression 4 MiB of these took 400 MiB; a stranger could fell a phone."""
-    import tracemalloc
-
-    mail = raw * (4 * 1024 * 1024 // len(raw))
+    whole = raw * (4 * 1024 * 1024 // len(raw))
     tracemalloc.start()
-    wire = on_the_wire(mail)
+    wire = on_the_wire(whole)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak <= 2.1 * max(len(wire), len(mail))
+    assert peak <= 2.1 * max(len(wire), len(whole))
+
+
+# Of these few, chance makes every end of a line and every dot at a border.
+LETTERS = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b":", b"\xff"]), max_size=40).map(b"".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    st.sampled_from([b"", b"A: "]), LETTERS | st.binary(max_size=40), st.sampled_from([b"", STAMP]), st.integers(1, 9)
+)
+def test_in_blocks_it_is_the_same_to_the_byte(
+    monkeypatch: pytest.MonkeyPatch, begin: bytes, rest: bytes, added: bytes, block: int
+) -> None:
+    monkeypatch.setattr(mail, "_BLOCK_BYTES", block)
+    raw = begin + rest
+    wire, whole = Wire(raw, added), on_the_wire(raw, added)
+    assert (bytes(wire), len(wire), wire.isascii()) == (whole, len(whole), whole.isascii())
+    assert bytes(wire) == whole, "it is sent again after a session was lost"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.sampled_from([b"", b"A: "]), LETTERS, st.integers(1, 40), st.integers(1, 9))
+def test_a_head_that_was_changed_goes_before_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, begin: bytes, rest: bytes, place: int, block: int
+) -> None:
+    monkeypatch.setattr(mail, "_BLOCK_BYTES", block)
+    raw = begin + rest
+    start = cut_at(raw, place)
+    assert normalised(raw[:start]) + normalised(raw[start:]) == normalised(raw)
+    wire, whole = Wire(raw, STAMP, head=normalised(raw[:start]), start=start), on_the_wire(raw, STAMP)
+    assert (bytes(wire), len(wire), wire.isascii()) == (whole, len(whole), whole.isascii())
+
+
+@pytest.mark.parametrize("line", [b"a line\r\n", b"a line\n", b"\n", b"\r", b"\n.", b"no end at all"])
+def test_a_large_mail_is_sent_with_a_few_blocks_of_memory(line: bytes) -> None:
+    """Whatever is in it; the block of only line ends is the longest."""
+    raw = b"A: b\r\n\r\n" + line * (6 * 1024 * 1024 // len(line))
+    tracemalloc.start()
+    wire = Wire(raw, STAMP)
+    length = sum(map(len, wire))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert length == len(wire) >= len(raw)
+    assert peak < 10 * 256 * 1024
+
+
+def test_what_is_added_is_no_block_of_its_own() -> None:
+    """It would be one packet more a mail."""
+    assert len(list(Wire(b"A: b\n\nx", STAMP))) == 1
 
 
 def test_the_same_bytes_for_two_recipients_are_two_mails() -> None:

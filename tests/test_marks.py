@@ -69,7 +69,7 @@ def below(wire: bytes) -> bytes:
 
 def test_without_filters_a_mail_gets_the_stamp_alone() -> None:
     raw = b"A: b\r\n\r\nx\r\n"
-    assert Marks(exchange=True).on_the_wire(raw, STAMP, NOT_ASKED) == STAMP + raw
+    assert bytes(Marks(exchange=True).on_the_wire(raw, STAMP, NOT_ASKED)) == STAMP + raw
 
 
 def test_a_mail_that_nobody_scores_gets_a_verdict_and_no_score() -> None:
@@ -132,7 +132,7 @@ def test_junk_is_spam() -> None:
 
 
 def test_the_stamp_is_the_lowest_line_of_ours_and_the_order_is_always_the_same() -> None:
-    wire = Marks(exchange=True).on_the_wire(b"A: b\r\n\r\nx\r\n", STAMP, SPAM)
+    wire = bytes(Marks(exchange=True).on_the_wire(b"A: b\r\n\r\nx\r\n", STAMP, SPAM))
     assert [field.name for field in Header.of(wire).fields] == [*ADDED, "A"]
     assert set(ADDED) == {*WRITTEN, *EXCHANGE}
 
@@ -174,7 +174,7 @@ def test_the_status_line_begins_as_spamassassins_does_however_long_its_rules(rul
 )
 def test_nothing_is_put_above_what_is_no_header(raw: bytes) -> None:
     marks = Marks(subject_tag=TAG, exchange=True, strip_forged=True)
-    wire = marks.on_the_wire(raw, STAMP, SPAM)
+    wire = bytes(marks.on_the_wire(raw, STAMP, SPAM))
     assert wire == on_the_wire(raw)
 
 
@@ -255,7 +255,7 @@ def test_below_the_stamp_every_mail_of_the_corpus_is_as_it_was_sent() -> None:
             for judgement in (NOT_ASKED, CLEAN, SCORED, SPAM):
                 if marks.subject_tag and judgement is SPAM:
                     continue
-                wire = marks.on_the_wire(raw, STAMP, judgement)
+                wire = bytes(marks.on_the_wire(raw, STAMP, judgement))
                 assert (below(wire) if STAMP in wire else wire) == on_the_wire(raw)
 
 
@@ -271,12 +271,12 @@ MAILS = st.one_of(st.binary(max_size=60), _BUILT, _BUILT.map(lambda rest: b"A: b
 def test_below_the_stamp_any_mail_is_as_it_was_sent(raw: bytes, exchange: bool, judgement: Judgement) -> None:  # noqa: FBT001
     marks = Marks(exchange=exchange)
     above = marks.lines(judgement) + STAMP if begins_with_header_field(raw) else b""
-    assert marks.on_the_wire(raw, STAMP, judgement) == above + on_the_wire(raw)
+    assert bytes(marks.on_the_wire(raw, STAMP, judgement)) == above + on_the_wire(raw)
 
 
 @given(MAILS)
 def test_the_body_is_never_touched(raw: bytes) -> None:
-    wire = Marks(subject_tag=TAG, strip_forged=True, exchange=True).on_the_wire(raw, STAMP, SPAM)
+    wire = bytes(Marks(subject_tag=TAG, strip_forged=True, exchange=True).on_the_wire(raw, STAMP, SPAM))
     _, rest = split(on_the_wire(raw))
     assert wire.endswith(rest)
 
@@ -321,8 +321,8 @@ def test_forged_names_are_renamed_wherever_they_stand_in_the_header(name: str, e
             b"",
         ]
     )
-    assert Marks(strip_forged=True).on_the_wire(raw, STAMP, NOT_ASKED) == STAMP + expected
-    assert below(Marks().on_the_wire(raw, STAMP, NOT_ASKED)) == on_the_wire(raw), "only on request"
+    assert bytes(Marks(strip_forged=True).on_the_wire(raw, STAMP, NOT_ASKED)) == STAMP + expected
+    assert below(bytes(Marks().on_the_wire(raw, STAMP, NOT_ASKED))) == on_the_wire(raw), "only on request"
 
 
 def test_names_that_only_begin_alike_stay() -> None:
@@ -419,13 +419,13 @@ def test_raw_8_bit_letters_stay_as_they_are() -> None:
 
 def test_a_mail_without_a_subject_gets_one() -> None:
     raw = b"A: b\r\n\r\nSubject: body\r\n"
-    wire = Marks(subject_tag=TAG).on_the_wire(raw, STAMP, SPAM)
+    wire = bytes(Marks(subject_tag=TAG).on_the_wire(raw, STAMP, SPAM))
     assert below(wire) == raw
     head, _ = split(wire)
     assert shown(head) == [TAG]
-    again = Marks(subject_tag=TAG).on_the_wire(wire, STAMP, SPAM)
+    again = bytes(Marks(subject_tag=TAG).on_the_wire(wire, STAMP, SPAM))
     assert shown(split(again)[0]) == [TAG]
-    assert Header.of(Marks(subject_tag="Ü").on_the_wire(raw, STAMP, SPAM)).get("Subject") == "=?utf-8?b?w5w=?="
+    assert Header.of(bytes(Marks(subject_tag="Ü").on_the_wire(raw, STAMP, SPAM))).get("Subject") == "=?utf-8?b?w5w=?="
 
 
 def test_of_several_subjects_each_gets_it() -> None:
@@ -533,23 +533,21 @@ def test_a_tag_changes_nothing_else_of_the_corpus() -> None:
         head, rest = split(normalised(path.read_bytes()))
         after, _ = tagged(head, TAG)
         assert after.replace(b" [SPAM]", b"") == head
-        assert (
-            Marks(subject_tag=TAG)
-            .on_the_wire(head + rest, STAMP, SPAM)
-            .endswith(on_the_wire(after + rest).removeprefix(b"."))
+        assert bytes(Marks(subject_tag=TAG).on_the_wire(head + rest, STAMP, SPAM)).endswith(
+            on_the_wire(after + rest).removeprefix(b".")
         )
 
 
 def test_mail_that_is_not_spam_is_not_tagged() -> None:
     raw = b"Subject: x\r\n\r\ny\r\n"
     for judgement in (NOT_ASKED, CLEAN, SCORED):
-        assert below(Marks(subject_tag=TAG).on_the_wire(raw, STAMP, judgement)) == raw
+        assert below(bytes(Marks(subject_tag=TAG).on_the_wire(raw, STAMP, judgement))) == raw
 
 
 def test_marks_on_a_mail_that_has_them_are_the_same_below() -> None:
     marks = Marks(subject_tag=TAG, exchange=True)
-    once = marks.on_the_wire(b"Subject: x\n\ny", STAMP, SPAM)
-    assert marks.on_the_wire(once, STAMP, SPAM) == marks.lines(SPAM) + STAMP + once
+    once = bytes(marks.on_the_wire(b"Subject: x\n\ny", STAMP, SPAM))
+    assert bytes(marks.on_the_wire(once, STAMP, SPAM)) == marks.lines(SPAM) + STAMP + once
 
 
 @pytest.mark.parametrize(
@@ -571,7 +569,7 @@ def test_a_hostile_subject_takes_no_time(piece: bytes) -> None:
 def test_a_header_of_very_many_fields_takes_no_time(line: bytes) -> None:
     raw = line * (LIMIT // 4 // len(line))
     begun = time.process_time()
-    Marks(subject_tag=TAG, strip_forged=True).on_the_wire(raw, STAMP, SPAM)
+    bytes(Marks(subject_tag=TAG, strip_forged=True).on_the_wire(raw, STAMP, SPAM))
     assert time.process_time() - begun < 5
 
 
@@ -581,7 +579,7 @@ def test_a_hostile_header_costs_neither_time_nor_memory() -> None:
     for line in (b"Subject:a\n", b"x-spam-flag:\n"):
         raw = line * (25 * 1024 * 1024 // len(line))
         begun = time.process_time()
-        wire = marks.on_the_wire(raw, STAMP, SPAM)
+        wire = bytes(marks.on_the_wire(raw, STAMP, SPAM))
         assert time.process_time() - begun < 5
         assert wire.count(b"[SPAM]") <= 10
         assert len(wire) < 2 * 25 * 1024 * 1024
@@ -603,3 +601,18 @@ def test_names_that_exchange_writes_are_its_own_unless_we_write_them() -> None:
     head = b"X-Forefront-Antispam-Report: SCL:1\r\n"
     assert without_forged(head) == head
     assert without_forged(head, exchange=True) == b"X-Original-" + head
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("over", range(-6, 8))
+def test_a_header_at_its_limit_is_marked_as_if_the_whole_mail_were_looked_at(over: int, end: bytes) -> None:
+    """Only so much of a mail is copied; where that ends must not show."""
+    line = b"X-Spam-Flag: a" + end
+    head = b"Subject: s" + end + line * (LIMIT // len(line.replace(end, b"\r\n")))
+    raw = head[: LIMIT + over - len(end)] + end + end + b".x" + end * 3 + b"X-Spam-Flag: b" + end
+    marks = Marks(subject_tag=TAG, strip_forged=True)
+    before, rest = split(normalised(raw), LIMIT)
+    after, _ = tagged(without_forged(before), TAG)
+    wire = marks.on_the_wire(raw, STAMP, SPAM)
+    assert bytes(wire) == on_the_wire(after + rest, marks.lines(SPAM) + STAMP)
+    assert len(wire) == len(bytes(wire))

@@ -5,15 +5,17 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from drain import config as configuration, lock
 from drain.errors import ConfigError, LockHeld
-from drain.ledger import Ledger
 from drain.log import Log, for_environment
 from drain.settings import Config
 from drain.summary import Summary
 from drain.text import clean
+
+if TYPE_CHECKING:
+    from drain.ledger import Ledger
 
 LOCK_WAIT_SECONDS = 60.0
 
@@ -29,8 +31,10 @@ def begin(arguments: argparse.Namespace, environ: Mapping[str, str], *, complete
 
 
 @contextlib.contextmanager
-def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
+def locked_ledger(config: Config, log: Log) -> "Iterator[Ledger]":
     """The ledger, with no pass going on; waits a while for one to end."""
+    from drain.ledger import Ledger  # noqa: PLC0415 (as in `assembly`)
+
     with (
         lock.held(config.lock_path, log, timeout_seconds=LOCK_WAIT_SECONDS),
         contextlib.closing(Ledger(config.ledger_path)) as ledger,
@@ -39,8 +43,10 @@ def locked_ledger(config: Config, log: Log) -> Iterator[Ledger]:
 
 
 @contextlib.contextmanager
-def reading_ledger(config: Config) -> Iterator[Ledger]:
+def reading_ledger(config: Config) -> "Iterator[Ledger]":
     """The ledger as it is, while a pass may go on; neither locked nor brought up to date, but made where there is none."""
+    from drain.ledger import Ledger  # noqa: PLC0415 (as in `assembly`)
+
     path = config.ledger_path
     with contextlib.closing(Ledger(path, writable=not path.exists())) as ledger:
         yield ledger

@@ -7,10 +7,12 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 
-from drain import config as configuration, oversight, show
+from drain import config as configuration, oversight
 from drain.commands.common import begin, exit_code
 from drain.log import Log
+from drain.service import Service
 from drain.settings import Config
+from drain.summary import Summary
 
 # It began to end when the passes did.
 _RELAY_ENDS_SECONDS = 9.0
@@ -27,16 +29,22 @@ def once(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config, log = begin(arguments, environ)
     service = oversight.service(config, log, environ)
     for_a_person = sys.stderr.isatty() and not arguments.json and not getattr(arguments, "quiet", False)
+    return exit_code(_shown(service) if for_a_person else service.once())
+
+
+def _shown(service: Service) -> Summary:
+    """One pass, with its progress on the terminal."""
+    from drain import show  # noqa: PLC0415 (for a person)
+
     bar = show.Bar()
-    if for_a_person:
-        service.sweep.on_listed, service.sweep.on_result = bar.listed, bar.done
+    service.sweep.on_listed, service.sweep.on_result = bar.listed, bar.done
     try:
         summary = service.once()
     finally:
         bar.close()
-    if for_a_person and (words := show.summary_in_words(summary)):
+    if words := show.summary_in_words(summary):
         print(words, file=sys.stderr)
-    return exit_code(summary)
+    return summary
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:

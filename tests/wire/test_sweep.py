@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import threading
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from drain.errors import (
 )
 from drain.ledger import Ledger
 from drain.lock import held
-from drain.mail import Mail, on_the_wire
+from drain.mail import Mail, Wire
 from drain.opener import OBJECT_LIMIT
 from drain.outcome import Outcome
 from drain.state import State
@@ -50,11 +51,13 @@ def test_an_empty_bucket_costs_one_list_and_nothing_else(house: House) -> None:
     assert [path.name for path in house.state_dir.iterdir()] == ["logbook.db"]
 
 
-def test_a_mail_costs_one_get_one_copy_one_delete(house: House) -> None:
+def test_a_mail_costs_one_get_one_copy_and_one_delete_at_most(house: House) -> None:
     for number in range(10):
         house.put(str(number), MAIL + b"%d" % number)
     house.sweep().run()
-    assert house.s3.requests == {"ListObjectsV2": 1, "GetObject": 10, "CopyObject": 10, "DeleteObject": 10}
+    deletes = house.s3.requests.pop("DeleteObject", 0) + house.s3.requests.pop("DeleteObjects", 0)
+    assert house.s3.requests == {"ListObjectsV2": 1, "GetObject": 10, "CopyObject": 10}
+    assert 1 <= deletes <= 10
 
 
 def test_the_sender_is_the_original_one_and_a_bounce_has_none(house: House) -> None:
@@ -723,7 +726,7 @@ def test_a_dead_link_does_not_make_every_mail_of_a_backlog_wait(house: House) ->
     )
     summary = house.sweep(CONCURRENCY="1").run()
     assert isinstance(summary.error, BucketUnavailable)
-    assert house.s3.requests["GetObject"] <= 5 * 3
+    assert house.s3.requests["GetObject"] <= 5 * (2 + 3)  # ours, once more on a new connection, and boto3's
 
 
 def test_many_objects_that_r2_cannot_give_do_not_hold_up_the_others(house: House) -> None:
@@ -861,14 +864,12 @@ def test_a_bug_met_by_one_mail_does_not_hold_up_the_others(house: House, monkeyp
     house.put("good")
     from drain import marks
 
-    whole = on_the_wire
-
-    def broken(raw: bytes, added: bytes) -> bytes:
+    def broken(raw: bytes, *added: bytes, **head: Any) -> Wire:
         if raw.endswith(b"bad"):
             raise ZeroDivisionError
-        return whole(raw, added)
+        return Wire(raw, *added, **head)
 
-    monkeypatch.setattr(marks, "on_the_wire", broken)
+    monkeypatch.setattr(marks, "Wire", broken)
     summary = house.sweep().run()
     assert summary.bugs == 1
     assert summary.outcomes == {Outcome.FAILED: 1, Outcome.DELIVERED: 1}
@@ -937,7 +938,7 @@ def test_bytes_in_flight_are_bounded(house: House) -> None:
         nonlocal flying, most
         with lock:
             flying += operation == "GetObject"
-            flying -= operation == "DeleteObject"
+            flying -= operation == "CopyObject"
             most = max(most, flying)
         return None
 
