@@ -15,7 +15,8 @@ _TICK_SECONDS = 0.2
 # on only the message is whole, as it is all the time of a plain one. What is sent is made
 # of it in blocks (`mail.Wire`), TLS encrypts in records, and filters are shown the message
 # itself; but `decision` with the payload mode ``full`` posts one text of it, which is then
-# about the second of three. Mailbridge's are opened one at a time (`opener`).
+# about the second of three (and up to six, of a mail that is no text). Mailbridge's are
+# opened one at a time (`opener`).
 _COPIES = 3
 _LARGE_BYTES = 1024 * 1024
 _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
@@ -24,8 +25,9 @@ _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 class Crew(Generic[Work]):
     """*size* threads that call *do* for each piece of work.
 
-    What they have in hand takes at most *memory_budget* bytes. They are daemon threads: a process that has to end does not wait for one
-    that hangs in a read. What *do* raises is kept in ``error``; the thread goes on.
+    What they have in hand takes at most *memory_budget* bytes, unless one alone takes more.
+    They are daemon threads: a process that has to end does not wait for one that hangs in a
+    read. What *do* raises is kept in ``error``; the thread goes on.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Crew(Generic[Work]):
         self.error: Exception | None = None
 
     def submit(self, work: Work, size: int) -> bool:
-        """Waits until there is room for an object of *size* bytes and a place, then hands *work* over; False if halted."""
+        """Waits for room for an object of *size* bytes and for a place, then hands *work* over; False if halted."""
         if size >= _LARGE_BYTES:
             _give_freed_memory_back()
         size = min(_COPIES * size, self._budget)  # a larger one travels alone

@@ -409,7 +409,9 @@ class Config:
         seconds(1), "Seconds between two looks into the bucket.", default="60", section="Passes"
     )
     concurrency: int = setting(whole(1, 256), "Mails in flight at once.", default="16")
-    inject_connections: int = setting(whole(1, 64), "SMTP sessions at once, at the most; fewer for a while after a 453.", default="2")
+    inject_connections: int = setting(
+        whole(1, 64), "SMTP sessions at once, at the most; fewer for a while after a 453.", default="2"
+    )
     memory_budget: int = setting(
         size,
         "Memory for the mails in flight; one needs up to three times its size, and one that needs more than this travels alone.",

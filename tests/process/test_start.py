@@ -62,7 +62,7 @@ def test_nor_does_it_once_there_is_a_ledger(house: House, settings: dict[str, st
     done = once(house, settings)
     assert len(house.smtp.filed) == 1
     # So what this test looks for can be seen.
-    assert {"botocore", "filelock"} <= heavy(done.stderr)
+    assert "filelock" in heavy(done.stderr)
     house.s3.requests.clear()
     done = once(house, settings)
     assert (done.returncode, house.s3.requests) == (0, {"ListObjectsV2": 1}), done.stderr[-2000:]
@@ -119,7 +119,7 @@ def test_an_idle_daemon_loads_nothing_heavy_writes_nothing_and_starts_nothing(
     errors = tmp_path / "errors"
     settings |= {"METRICS_FILE": str(tmp_path / "drain.prom"), "STATUS_HTML": str(tmp_path / "status.html")}
     with daemon(settings, errors) as process:
-        until((tmp_path / "status.html").exists)  # the first pass is noted
+        until((tmp_path / "status.html").exists, words=lambda: errors.read_text()[-2000:])  # the first pass is noted
         for _ in range(2):
             looks_again(process, house)
         seen, written = files(tmp_path), accounted(process.pid, "write_bytes")
