@@ -11,7 +11,7 @@ set -eu
 umask 022
 
 # They would lead to another folder, to another project's modules, or pip somewhere else.
-unset CDPATH PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
+unset CDPATH PYTHONHOME PYTHONPATH PIP_NO_COMPILE PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
 
 usage() {
     cat >&2 <<'END'

@@ -126,6 +126,7 @@ delivery   one mail, from its object to its end
 relay      outgoing mail: taken on loopback, kept safe, sent; has a map of its own
 upstreams  where it goes: one file a smarthost or provider
 handover   one SMTP transaction, and the ledger around it
+tools      what mails are worked on with, made when there is the first
 ends       settled, set aside, discarded, deferred: commits and moves
 quarantine what a person does with mail that was set aside
 replay     mail out of ``processed/`` once more
@@ -160,6 +161,7 @@ inject     one SMTP session with the mail server
 login      the way into the mail server: TCP, TLS, AUTH
 mailboxes  whether a mail is in its mailbox already
 imap       one question to an IMAP server: which folder has a mail
+prefixes   where mail lies in the bucket, and under which names
 bucket     the S3 API, as R2 speaks it
 listing    LIST, which an idle pass asks for and nothing else
 direct     GET, COPY and DELETE, as an ordinary pass asks for them

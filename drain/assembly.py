@@ -6,15 +6,15 @@ idle one is over in less time than they take to load.
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drain import bucket as bucket_module
 from drain.bucket import Bucket
-from drain.ends import Prefixes
 from drain.errors import ConfigError
 from drain.log import Log
+from drain.prefixes import Prefixes
 from drain.setting import Secret
 from drain.settings import Config
 from drain.sweep import Sweep
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from drain.opener import Opener
     from drain.recipients import Recipients
     from drain.routing import Router
+    from drain.tools import Tools
 
 
 def bucket(config: Config, *, lazy: bool = False) -> Bucket:
@@ -230,13 +231,14 @@ def prefixes(config: Config) -> Prefixes:
 
 
 def sweep(config: Config, log: Log) -> Sweep:
-    """What makes passes."""
+    """What makes passes; reads the files that settings name, if any, and asks nobody yet."""
+    made = cache(partial(tools, config, log))
+    if config.mail_aliases_file or config.verify_imap_host or set(config.filters) - {"auth"}:
+        made()  # a mistake in these is said at once, not with the first mail
     return Sweep(
         bucket=bucket(config, lazy=True),  # an idle pass needs LIST alone
         prefixes=prefixes(config),
-        opener=opener(config),
-        router=router(config),
-        connect=partial(session, config),
+        tools=made,
         state_dir=config.state_dir,
         ledger_path=config.ledger_path,
         lock_path=config.lock_path,
@@ -245,10 +247,21 @@ def sweep(config: Config, log: Log) -> Sweep:
         inject_connections=config.inject_connections,
         memory_budget=config.memory_budget,
         retention_seconds=config.ledger_retention_days * 86400,
+        step=lambda step, name: log.debug("step", step=step.value, of=name),
+    )
+
+
+def tools(config: Config, log: Log) -> "Tools":
+    """What mails are worked on with; reads the alias file and the logins of mailboxes."""
+    from drain.tools import Tools  # noqa: PLC0415 (as above)
+
+    return Tools(
+        opener=opener(config),
+        router=router(config),
+        connect=partial(session, config),
         policy=policy(config),
         marks=marks(config),
         mailboxes=_mailboxes_or_none(config, log),
-        step=lambda step, name: log.debug("step", step=step.value, of=name),
     )
 
 

@@ -108,10 +108,15 @@ class Bucket:
         if got is None:
             return None
         version = ListedObject(listed.key, got.etag, got.last_modified, len(got.body))
+        if version.etag == listed.etag and version.size != listed.size:
+            raise BucketUnavailable(
+                f"Fetching {listed.key} gave {version.size} bytes, and listing it {listed.size} for the same version.",
+                "Something between this machine and R2 may have changed or cut it. It is asked for again.",
+            )
         if version.etag == listed.etag and version.last_modified == _whole_second(listed.last_modified):
             version = listed
         metadata = {name.lower(): value for name, value in got.metadata.items()}
-        return FetchedObject(version, got.body, metadata, _age(got))
+        return FetchedObject(version, got.body, metadata, _age(got, f"Fetching {listed.key}"))
 
     def _got_by_boto3(self, listed: ListedObject) -> Got | None:
         try:
@@ -212,7 +217,10 @@ class Bucket:
     def remove(self, key: str) -> None:
         """Deletes an object; none of that name is fine too."""
         with translated(f"removing {key}"):
-            self._s3.delete_object(Bucket=self._name, Key=key)
+            answer = self._s3.delete_object(Bucket=self._name, Key=key)
+        # boto3 takes any page for the answer; S3's is 204, No Content.
+        if answer["ResponseMetadata"]["HTTPStatusCode"] != 204:
+            raise _not_s3(f"Removing {key}")
 
     def remove_all(self, keys: Sequence[str]) -> dict[str, DrainError]:
         """Deletes objects, at most 1,000, in one call (and one each for names that it cannot hold); those that R2 failed at, and why.
@@ -282,17 +290,24 @@ def connect(
 def _require(answer: Mapping[str, Any], names: set[str], what: str) -> None:
     """A captive portal or a wrong address can answer 200 with XML of its own, which parses as an empty answer."""
     if not names <= answer.keys():
-        raise BucketUnavailable(
-            f"{what} was answered by something that is not S3.",
-            "Check R2_ENDPOINT_URL, and whether this network wants a log-in page.",
-        )
+        raise _not_s3(what)
 
 
-def _age(got: Got) -> float | None:
+def _not_s3(what: str) -> BucketUnavailable:
+    return BucketUnavailable(
+        f"{what} was answered by something that is not S3.",
+        "Check R2_ENDPOINT_URL, and whether this network wants a log-in page.",
+    )
+
+
+def _age(got: Got, what: str) -> float | None:
     if not got.date:
         return None
-    now = email.utils.parsedate_to_datetime(got.date)
-    return float((now - got.last_modified).total_seconds())
+    try:
+        now = email.utils.parsedate_to_datetime(got.date)
+        return float((now - got.last_modified).total_seconds())
+    except (ValueError, OverflowError, TypeError) as error:  # TypeError: a date without a zone
+        raise _not_s3(what) from error
 
 
 def _listed(entry: Any) -> ListedObject:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 _META = "x-amz-meta-"
+_ABOUT = {"content-encoding", "date", "etag", "last-modified"}
 # Nothing to encode in a path, a header or XML, and no segment that a server on the way may take for a direction.
 _PLAIN_KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 _XML_LIMIT = 1024 * 1024
@@ -51,14 +52,19 @@ class Direct:
             if size is None or size > most:
                 raise ValueError("of another size")
             headers = [(name.lower(), value) for name, value in response.getheaders()]
+            headers = [(name, value) for name, value in headers if name in _ABOUT or name.startswith(_META)]
             about = dict(headers)
             if len(about) < len(headers) or any("\n" in value for value in about.values()):
                 raise ValueError("a header that is there twice, or folded")
+            if about.get("content-encoding", "identity") != "identity":
+                raise ValueError("other bytes than those that are stored, perhaps")
             metadata = {name.removeprefix(_META): value for name, value in about.items() if name.startswith(_META)}
             # With its length it is read into its place, and no second time into another.
             body = response.read(size) if size else response.read()
             moment = email.utils.parsedate_to_datetime(about.get("last-modified", ""))
-            if len(body) != size or moment.tzinfo is None or not about.get("etag"):
+            if len(body) != size:
+                raise ConnectionError("cut")
+            if moment.tzinfo is None or not about.get("etag"):
                 raise ValueError("not a whole answer")
             return Got(about["etag"], moment, body, metadata, about.get("date"))
 
@@ -71,13 +77,15 @@ class Direct:
             _require(response, 200)
             found = tree(whole(response, _XML_LIMIT))
             # S3 may say 200 and fail all the same.
-            return _local(found.tag) == "CopyObjectResult" and any(_local(one.tag) == "ETag" for one in found)
+            return _local(found.tag) == "CopyObjectResult" and any(_local(one.tag) == "ETag" and one.text for one in found)
 
         if not (_PLAIN_KEY.fullmatch(key) and _PLAIN_KEY.fullmatch(to)):
             return False
         headers = {
             "x-amz-copy-source": f"{self._http.bucket}/{key}",
-            "x-amz-copy-source-if-unmodified-since": email.utils.format_datetime(unmodified_since, usegmt=True),
+            "x-amz-copy-source-if-unmodified-since": email.utils.format_datetime(
+                unmodified_since.astimezone(datetime.UTC), usegmt=True
+            ),
         }
         return bool(self._http.ask("PUT", take, key=to, headers=headers))
 
@@ -91,10 +99,8 @@ class Direct:
         def take(response: "HTTPResponse") -> bool:
             _require(response, 200)
             found = tree(whole(response, _XML_LIMIT))
-            gone = {
-                key.text for one in found if _local(one.tag) == "Deleted" for key in one if _local(key.tag) == "Key"
-            }
-            return _local(found.tag) == "DeleteResult" and gone >= {*keys}
+            said = {(_local(one.tag), key.text) for one in found for key in one if _local(key.tag) == "Key"}
+            return _local(found.tag) == "DeleteResult" and said == {("Deleted", key) for key in keys}
 
         named = "".join(f"<Object><Key>{key}</Key></Object>" for key in keys)
         body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{named}</Delete>'.encode()
@@ -104,8 +110,7 @@ class Direct:
 
 def _no_content(response: "HTTPResponse") -> bool:
     _require(response, 204)
-    response.read()
-    return True
+    return not response.read()
 
 
 def _require(response: "HTTPResponse", status: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from drain import backoff
-from drain.bucket import IDENTITY, Bucket, moved_name
+from drain.bucket import Bucket
 from drain.errors import DrainError
 from drain.inject import SessionLost
 from drain.ledger import REPLAY_REFUSED, Ledger
@@ -18,6 +18,7 @@ from drain.listing import ListedObject
 from drain.log import Log
 from drain.mail import Mail
 from drain.outcome import Copied, Outcome, Result, Step
+from drain.prefixes import Prefixes
 
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
@@ -27,24 +28,6 @@ _LAST_NO_REPLY_RETRY_SECONDS = 86400.0
 _REASON_METADATA = "drain-reason"
 # Another mail that took the name since the copy would be deleted unseen: see the package docstring.
 _FRESH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Prefixes:
-    """Where mail lies in the bucket."""
-
-    pending: str
-    processed: str
-    quarantine: str
-
-    def moved(self, to: str, identity: str, key: str) -> str:
-        """The name under the prefix *to* of what lies under *key* now."""
-        if key.startswith(self.processed):  # replayed: it is there
-            return key
-        if not key.startswith(self.quarantine):
-            return moved_name(to, identity, key, self.pending)
-        name = IDENTITY.sub("", key.removeprefix(self.quarantine))
-        return moved_name(to, identity, name, self.quarantine)
 
 
 @dataclass(frozen=True)

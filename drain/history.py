@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from drain.database import Database
-from drain.header import Header
 from drain.state import Row
 
 _LONGEST_WORDS = 500
@@ -181,6 +180,8 @@ def message_id_of(raw: bytes) -> str | None:
 
     Not the Message-ID: it is the sender's, and can hold anything.
     """
+    from drain.header import Header  # noqa: PLC0415 (an idle pass opens the ledger, and has no mail to look into)
+
     found = Header.of(raw).get("Message-ID")
     return hashed(found) if found else None
 

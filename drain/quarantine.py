@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drain.bucket import IDENTITY, Bucket, FetchedObject
-from drain.ends import Prefixes
 from drain.errors import NoInput, NotMail, Unusable
 from drain.filters.chain import total
 from drain.ledger import Ledger
 from drain.listing import ListedObject
 from drain.mail import Mail
 from drain.opener import OBJECT_LIMIT, Opened, Opener, envelope_of
+from drain.prefixes import Prefixes
 from drain.state import Row, State
 from drain.verdicts import Kept
 

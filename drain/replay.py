@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from drain.bucket import IDENTITY, Bucket, FetchedObject
-from drain.ends import Prefixes
 from drain.errors import DrainError, NoInput, NotMail, Unusable
 from drain.ledger import Ledger
 from drain.listing import ListedObject
 from drain.mail import Mail
 from drain.opener import OBJECT_LIMIT, Opener
+from drain.prefixes import Prefixes
 from drain.state import REBUILT, Row, State
 
 # Of a mail, at the beginning of the name that drain gave its object.

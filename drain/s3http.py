@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import re
+import select
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -105,6 +106,7 @@ class Http:
                     method, f"{path}?{query}" if query else path, body or None, {**own, "User-Agent": "drain"}
                 )
                 with connection.getresponse() as response:
+                    _require_one_end(response)
                     answer = take(response)
                     if not response.isclosed():
                         raise ValueError("there is more")
@@ -124,17 +126,23 @@ class Http:
             return None
 
     def _still_kept(self) -> "HTTPConnection | None":
-        """The connection last used, unless it has been idle for too long; others that have are closed."""
+        """The connection last used that can be asked once more; those that cannot are closed."""
         now = self.clock()
         with self._keeping:
             aged = [one for one in self._kept if not 0 <= now - one[1] <= _KEPT_SECONDS]
             self._kept = [one for one in self._kept if one not in aged]
-            kept, used_at = self._kept.pop() if self._kept else (None, now)
         for old, _ in aged:
             old.close()
-        if kept is not None:
-            kept.sock.settimeout(_KEPT_READ_TIMEOUT_SECONDS if now - used_at > _BUSY_SECONDS else _READ_TIMEOUT_SECONDS)
-        return kept
+        while True:
+            with self._keeping:
+                kept, used_at = self._kept.pop() if self._kept else (None, now)
+            if kept is None:
+                return None
+            if _is_silent(kept):
+                idle = now - used_at > _BUSY_SECONDS
+                kept.sock.settimeout(_KEPT_READ_TIMEOUT_SECONDS if idle else _READ_TIMEOUT_SECONDS)
+                return kept
+            kept.close()
 
     def _connected(self, at: "Address") -> "HTTPConnection":
         from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415 (as above)
@@ -238,6 +246,27 @@ def tree(body: bytes) -> "Element":
     if b"<!DOCTYPE" in body or b"\0" in body or body.count(b"<") > _TAGS_LIMIT:
         raise ValueError("not a plain answer")
     return ElementTree.fromstring(body, ElementTree.XMLParser(encoding="utf-8"))  # noqa: S314 (as checked)
+
+
+def _require_one_end(response: "HTTPResponse") -> None:
+    """Only an answer that says plainly where it ends: what another program takes for its rest would be the next answer.
+
+    Raises:
+        ValueError: it says so twice, or in a way that http.client passes over.
+    """
+    lengths = response.headers.get_all("content-length", [])
+    codings = response.headers.get_all("transfer-encoding", [])
+    odd = [length for length in lengths if length != str(response.length)]
+    if odd or len(lengths) + len(codings) > 1 or (codings and not response.chunked):
+        raise ValueError("an unclear length")
+
+
+def _is_silent(connection: "HTTPConnection") -> bool:
+    """Whether nothing has come since the last answer: not its end, nor what would be taken for the next answer."""
+    came = select.poll()
+    came.register(connection.sock, select.POLLIN)
+    # What TLS has decrypted already, the socket does not show.
+    return not came.poll(0) and not getattr(connection.sock, "pending", int)()
 
 
 def _proxied() -> bool:

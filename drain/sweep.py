@@ -14,29 +14,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from drain import lock, stamp
+from drain import lock
 from drain.bucket import Bucket
-from drain.delivery import Delivery, NoKey
-from drain.ends import Ends, Prefixes
 from drain.errors import DrainError
-from drain.feeding import Feeding
-from drain.filters.chain import Chain
-from drain.filters.policy import Policy
-from drain.handover import Handover
-from drain.inject import Session
-from drain.ledger import Ledger, Version
 from drain.listing import ListedObject
 from drain.log import Log
-from drain.mailboxes import Mailboxes
-from drain.marks import Marks
-from drain.notes import Purse
-from drain.opener import Opener
 from drain.outcome import Result, Step
-from drain.routing import Router
-from drain.sessions import Sessions
-from drain.state import State
+from drain.prefixes import Prefixes
 from drain.summary import Summary
+
+if TYPE_CHECKING:
+    from drain.delivery import Delivery, NoKey
+    from drain.filters.chain import Chain
+    from drain.ledger import Ledger, Version
+    from drain.sessions import Sessions
+    from drain.tools import Tools
 
 
 @dataclass
@@ -45,9 +39,7 @@ class Sweep:
 
     bucket: Bucket
     prefixes: Prefixes
-    opener: Opener
-    router: Router
-    connect: Callable[[], Session]
+    tools: "Callable[[], Tools]"
     state_dir: Path
     ledger_path: Path
     lock_path: Path
@@ -56,9 +48,6 @@ class Sweep:
     inject_connections: int
     memory_budget: int
     retention_seconds: float
-    policy: Policy
-    marks: Marks
-    mailboxes: Mailboxes | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     step: Callable[[Step, str], None] = lambda step, name: None
     on_listed: Callable[[int], None] = lambda count: None
@@ -71,7 +60,7 @@ class Sweep:
     # Whether the ledger had unfinished mails when last seen, and the files as they were then.
     _unfinished: bool = False
     _ledger_seen: tuple[tuple[int, int], ...] = ()
-    _no_key: dict[ListedObject, NoKey] = field(default_factory=dict)
+    _no_key: "dict[ListedObject, NoKey]" = field(default_factory=dict)
 
     def run(self) -> Summary:
         """Makes one pass, or two if the first finds that what mail waited for works again.
@@ -112,6 +101,8 @@ class Sweep:
     def _has_unfinished(self) -> bool:
         if not self.ledger_path.exists():
             return False
+        from drain.ledger import Ledger  # noqa: PLC0415 (there is none before the first mail)
+
         # A command may have written to it meanwhile: `drain quarantine release` does.
         if self._ledger_seen != _stamps(self.ledger_path):
             with contextlib.closing(Ledger(self.ledger_path)) as ledger:
@@ -127,11 +118,15 @@ class Sweep:
         listed_all: bool = True,
         lock_wait_seconds: float = 0.0,
     ) -> None:
+        from drain.feeding import Feeding  # noqa: PLC0415 (an idle pass is over in less time than these take to load)
+        from drain.ledger import Ledger  # noqa: PLC0415
+        from drain.sessions import Sessions  # noqa: PLC0415
+
         self._ledger_seen = ()
         with (
             lock.held(self.lock_path, self.log, timeout_seconds=lock_wait_seconds),
             contextlib.closing(Ledger(self.ledger_path)) as ledger,
-            contextlib.closing(Sessions(self.connect, self.inject_connections)) as sessions,
+            contextlib.closing(Sessions(self.tools().connect, self.inject_connections)) as sessions,
         ):
             self.step(Step.LOCKED, "")
             delivery = self._delivery(ledger, sessions)
@@ -163,24 +158,31 @@ class Sweep:
             summary.error = work.error or (None if summary.progressed else work.refused)
 
     @staticmethod
-    def _wake(canaries: AbstractSet[str], chain: Chain, ledger: Ledger) -> int:
+    def _wake(canaries: AbstractSet[str], chain: "Chain", ledger: "Ledger") -> int:
         """Makes due what waited for a filter that one of its mails has passed by now; how many."""
         closed = {f"filter-{name}" for name in chain.failing - chain.fail_open}
         return sum(ledger.wake(reason) for reason in canaries - closed)
 
-    def _delivery(self, ledger: Ledger, sessions: Sessions) -> Delivery:
+    def _delivery(self, ledger: "Ledger", sessions: "Sessions") -> "Delivery":
+        from drain import stamp  # noqa: PLC0415 (as above)
+        from drain.delivery import Delivery  # noqa: PLC0415
+        from drain.ends import Ends  # noqa: PLC0415
+        from drain.handover import Handover  # noqa: PLC0415
+        from drain.notes import Purse  # noqa: PLC0415
+
+        tools = self.tools()
         ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock, self.monotonic)
         return Delivery(
             bucket=self.bucket,
             ledger=ledger,
-            opener=self.opener,
-            chain=self.policy.chain(Purse(ledger.notes, self.clock), self.stop.is_set),
-            marks=self.marks,
-            router=self.router,
+            opener=tools.opener,
+            chain=tools.policy.chain(Purse(ledger.notes, self.clock), self.stop.is_set),
+            marks=tools.marks,
+            router=tools.router,
             handover=Handover(sessions, ledger, ends, self.log, self.step, self.clock),
             ends=ends,
             stamp=stamp.load(self.state_dir),
-            mailboxes=self.mailboxes,
+            mailboxes=tools.mailboxes,
             log=self.log,
             step=self.step,
             clock=self.clock,
@@ -188,7 +190,7 @@ class Sweep:
             no_key=self._no_key,
         )
 
-    def _released(self, unseen: Mapping[Version, str], delivery: Delivery) -> Iterator[list[ListedObject]]:
+    def _released(self, unseen: "Mapping[Version, str]", delivery: "Delivery") -> Iterator[list[ListedObject]]:
         """What a person released from quarantine, or replays, and is not delivered yet; it lies where it was."""
         for (key, etag, last_modified), identity in list(unseen.items()):
             row = None if key.startswith(self.prefixes.pending) else delivery.ledger.find(identity)
@@ -199,8 +201,10 @@ class Sweep:
             elif (listed := self.bucket.find(key)) is not None and listed.key == key:
                 yield [listed]
 
-    def _account_for(self, unseen: dict[Version, str], ledger: Ledger, summary: Summary) -> None:
+    def _account_for(self, unseen: "dict[Version, str]", ledger: "Ledger", summary: Summary) -> None:
         """Finds out what became of unfinished mails whose object a complete LIST did not show."""
+        from drain.state import State  # noqa: PLC0415 (as above)
+
         unfinished = ledger.unfinished()
         # Not those finished in this pass, nor those that lie under another name too.
         seen = {identity for version, identity in unfinished.items() if version not in unseen}

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from drain.commands.history import moment
-from drain.ends import Prefixes
 from drain.history import History, Record, Search, hashed
 from drain.ledger import Ledger
 from drain.listing import ListedObject
 from drain.mail import Mail
+from drain.prefixes import Prefixes
 from drain.show import history as show
 from drain.stamp import Stamp
 from drain.state import State

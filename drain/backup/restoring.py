@@ -11,9 +11,9 @@ from drain.backup.archive import Archive, in_a_sentence
 from drain.backup.places import MADDY, Places
 from drain.bucket import IDENTITY, Bucket
 from drain.database import Database
-from drain.ends import Prefixes
 from drain.ledger import Ledger
 from drain.opener import Opener
+from drain.prefixes import Prefixes
 from drain.rebuild import rebuild
 from drain.relay import bodies
 from drain.relay.bodies import BodyLost

@@ -10,9 +10,9 @@ from drain import request
 from drain.bucket import Bucket
 from drain.doctor.finding import Finding, Level
 from drain.doctor.say import Say
-from drain.ends import Prefixes
 from drain.errors import BucketRefused, DrainError
 from drain.listing import ListedObject
+from drain.prefixes import Prefixes
 
 _CLOCK, _BUCKET, _LIFECYCLE = Say("clock"), Say("bucket"), Say("lifecycle")
 _CLOCK_SECONDS = 15.0

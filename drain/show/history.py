@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from drain.ends import Prefixes
 from drain.history import Event, Record
+from drain.prefixes import Prefixes
 from drain.show.table import minute, table
 from drain.state import State
 from drain.text import clean

@@ -11,7 +11,7 @@ from drain.bucket import Bucket
 from drain.demo.s3 import Fault, S3Server, StoredObject
 from drain.doctor import bucket as check
 from drain.doctor.finding import Finding, Level
-from drain.ends import Prefixes
+from drain.prefixes import Prefixes
 from tests.http_fake import Answer, FakeHttp, tls_server
 from tests.support import House, free_port
 

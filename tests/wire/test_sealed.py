@@ -150,7 +150,7 @@ def test_a_key_that_comes_while_a_mail_is_opened_is_not_missed(house: House, tmp
     path = tmp_path / "late.pem"
     put(house, "x", seal())
     sweep = house.sweep(PRIVATE_KEY_FILE=str(path))
-    keys = sweep.opener.keys
+    keys = sweep.tools().opener.keys
     look = keys.why_not_sealed
 
     def comes_now() -> str:
