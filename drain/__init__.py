@@ -81,12 +81,12 @@ a mail twice; there is no way to lose one.
 
 A move is COPY, then DELETE. COPY is asked for only if the object is still the
 one that was opened, so another mail written meanwhile under the same name stays
-in ``pending/``. The DELETE is made for several mails at once (`removal`), and
-only of what was copied within the last second or is asked for once more. What
-cannot be closed, since R2 has no conditional delete: a writer that overwrites
-the same name between our COPY and our DELETE. This project's Worker never
-overwrites; a bucket filled by something that names objects by content alone has
-this window, of a round trip mostly, and of a second at most.
+in ``pending/``. The DELETE is made on a thread apart, at once; where it has to
+wait for more than a second, or is made again, the object is asked for before.
+What cannot be closed, since R2 has no conditional delete: a writer that
+overwrites the same name between our COPY, or that question, and our DELETE. This
+project's Worker never overwrites; a bucket filled by something that names objects
+by content alone has this window, of a round trip mostly, and of a second at most.
 
 The steps by name (`outcome.Step`) are the points at which the crash suite
 kills the process.
@@ -133,7 +133,6 @@ replay     mail out of ``processed/`` once more
 backup     all that drain knows in one file, and back again; has a map of its own
 outcome    what one look at one object came to, and the steps by name
 crew       the threads of a pass, with a bound on the bytes in their hands
-removal    what was copied, deleted many in a call
 rebuild    the ledger, read back from ``processed/`` when it was lost
 ledger     the states above
 tables     its tables, version by version

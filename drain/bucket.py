@@ -10,24 +10,23 @@ import email.utils
 import functools
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drain import s3client
-from drain.direct import Direct, Got
-from drain.errors import BucketRefused, BucketUnavailable, DrainError
+from drain.errors import BucketUnavailable
 from drain.listing import ListedObject as ListedObject, Listing  # noqa: PLC0414 (who has a bucket has these)
 from drain.s3errors import NotFound, PreconditionFailed, translated
 from drain.s3http import Http
 from drain.setting import Secret
-from drain.text import clean
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from drain.direct import Direct, Got
+
 _KEY_LIMIT = 1024  # bytes, R2 and S3 alike
-_PLAIN_NAME = re.compile("[!-~]+")
 OVERWRITE_UNSEEN_SECONDS = 2
 # R2 takes 8,192 bytes of custom metadata, its simulator 2,048.
 _METADATA_LIMIT = 2000
@@ -56,7 +55,7 @@ class Bucket:
         self._client: S3Client | None = None
         self._making = threading.Lock()
         self._listing = Listing(http)
-        self._direct = Direct(http)
+        self._http = http
         self._name = name
 
     def load(self) -> "S3Client":
@@ -65,6 +64,12 @@ class Bucket:
             if self._client is None:
                 self._client = self._make_client()
             return self._client
+
+    @functools.cached_property
+    def _direct(self) -> "Direct":
+        from drain.direct import Direct  # noqa: PLC0415 (an idle pass asks for no object)
+
+        return Direct(self._http)
 
     @property
     def _s3(self) -> "S3Client":
@@ -118,7 +123,9 @@ class Bucket:
         metadata = {name.lower(): value for name, value in got.metadata.items()}
         return FetchedObject(version, got.body, metadata, _age(got, f"Fetching {listed.key}"))
 
-    def _got_by_boto3(self, listed: ListedObject) -> Got | None:
+    def _got_by_boto3(self, listed: ListedObject) -> "Got | None":
+        from drain.direct import Got  # noqa: PLC0415 (as above)
+
         try:
             with translated(f"fetching {listed.key}"):
                 answer = self._s3.get_object(Bucket=self._name, Key=listed.key)
@@ -171,6 +178,8 @@ class Bucket:
                 answer = self._s3.head_object(Bucket=self._name, Key=key)
         except NotFound:
             return None
+        except PreconditionFailed as error:  # none was made
+            raise _not_s3(f"Looking for {key}") from error
         _require(answer, {"ETag", "LastModified", "ContentLength"}, f"Looking for {key}")
         return ListedObject(key, answer["ETag"], answer["LastModified"], answer["ContentLength"])
 
@@ -216,44 +225,21 @@ class Bucket:
 
     def remove(self, key: str) -> None:
         """Deletes an object; none of that name is fine too."""
-        with translated(f"removing {key}"):
+        with _deleting(f"Removing {key}"), translated(f"removing {key}"):
             answer = self._s3.delete_object(Bucket=self._name, Key=key)
-        # boto3 takes any page for the answer; S3's is 204, No Content.
-        if answer["ResponseMetadata"]["HTTPStatusCode"] != 204:
+        # boto3 takes any page for the answer. S3's is 204, No Content; what is like S3 may say it with 200.
+        status = answer["ResponseMetadata"]["HTTPStatusCode"]
+        is_empty = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length") == "0"
+        if status != 204 and not (status == 200 and is_empty):
             raise _not_s3(f"Removing {key}")
 
-    def remove_all(self, keys: Sequence[str]) -> dict[str, DrainError]:
-        """Deletes objects, at most 1,000, in one call (and one each for names that it cannot hold); those that R2 failed at, and why.
-
-        Raises:
-            BucketUnavailable, BucketRefused: it failed at all of them.
-        """
-        if self._direct.remove(keys):
-            return {}
-        # XML has no room for every name; and of one the other call says more.
-        together = [key for key in keys if _PLAIN_NAME.fullmatch(key)]
-        together = together if len(together) > 1 else []
-        failed = self._removed_together(together) if together else {}
-        for key in keys if not together else [key for key in keys if key not in set(together)]:
-            try:
-                self.remove(key)
-            except (BucketUnavailable, BucketRefused) as error:
-                if len(keys) == 1:
-                    raise
-                failed[key] = error
-        return failed
-
-    def _removed_together(self, keys: Sequence[str]) -> dict[str, DrainError]:
-        what = f"removing {len(keys)} objects"
-        with translated(what):
-            answer = self._s3.delete_objects(Bucket=self._name, Delete={"Objects": [{"Key": key} for key in keys]})
-        removed = {one["Key"] for one in answer.get("Deleted", [])}
-        said = {one.get("Key"): f"{one.get('Code')} {one.get('Message')}" for one in answer.get("Errors", [])}
-        return {
-            key: BucketUnavailable(f"R2 failed {what}: {clean(said.get(key, 'it says nothing'))} of {key}.")
-            for key in keys
-            if key not in removed
-        }
+    def remove_version(self, version: ListedObject) -> None:
+        """Deletes an object that was copied, or was asked for, just now."""
+        if self._direct.remove(version.key):
+            return
+        # Whether that was heard is not known, and another mail may have the name by now.
+        if self.is_unchanged(version):
+            self.remove(version.key)
 
 
 # How the names begin that `moved_name` gives.
@@ -300,7 +286,16 @@ def _not_s3(what: str) -> BucketUnavailable:
     )
 
 
-def _age(got: Got, what: str) -> float | None:
+@contextlib.contextmanager
+def _deleting(what: str) -> Iterator[None]:
+    """S3 says that nothing of a name was there as if it had deleted it, and asks no precondition."""
+    try:
+        yield
+    except (NotFound, PreconditionFailed) as error:
+        raise _not_s3(what) from error
+
+
+def _age(got: "Got", what: str) -> float | None:
     if not got.date:
         return None
     try:

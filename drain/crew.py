@@ -23,7 +23,7 @@ _M_MMAP_THRESHOLD = -3  # glibc's malloc.h
 
 
 class Crew(Generic[Work]):
-    """*size* threads that call *do* for each piece of work.
+    """*size* threads that call *do* for each piece of work; work may come from several threads.
 
     What they have in hand takes at most *memory_budget* bytes, unless one alone takes more.
     They are daemon threads: a process that has to end does not wait for one that hangs in a
@@ -45,6 +45,7 @@ class Crew(Generic[Work]):
         self._queue: queue.Queue[tuple[Work, int] | None] = queue.Queue(maxsize=size)
         self._size = size
         self._threads: list[threading.Thread] = []
+        self._finishing = False
         self.error: Exception | None = None
 
     def submit(self, work: Work, size: int) -> bool:
@@ -70,30 +71,39 @@ class Crew(Generic[Work]):
 
     def finish(self) -> None:
         """No more work will come."""
-        while True:
-            try:
-                self._queue.put(None, timeout=_TICK_SECONDS)
-            except queue.Full:
-                if self._halted():
-                    self._discard()
-            else:
-                return
+        self._finishing = True
 
     def wait(self, *, until: threading.Event | None = None, seconds: float = float("inf")) -> bool:
-        """Waits for the threads to end, for *seconds* or *until* an event is set; whether they did."""
+        """Waits for the threads to end, for *seconds* or *until* an event is set; whether they did.
+
+        After `finish`; what is left then, of a halted pass, is handed to *do* here.
+        """
         deadline = time.monotonic() + seconds
         while alive := [thread for thread in self._threads if thread.is_alive()]:
+            if self._finishing:
+                self._say_so()
             if time.monotonic() >= deadline or (until is not None and until.is_set()):
                 return False
             alive[0].join(_TICK_SECONDS)
         return True
 
+    def _say_so(self) -> None:
+        """To the threads, once: the first hands it on."""
+        try:
+            self._queue.put(None, timeout=_TICK_SECONDS)
+        except queue.Full:
+            if self._halted():
+                self._discard()
+        else:
+            self._finishing = False
+
     def _hire(self) -> None:
         # One at a time, as work comes: a pass over one mail needs one thread.
-        if len(self._threads) < self._size:
-            thread = threading.Thread(target=self._run, name=f"mail-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self._freed:
+            if len(self._threads) < self._size:
+                thread = threading.Thread(target=self._run, name=f"mail-{len(self._threads)}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -117,7 +127,9 @@ class Crew(Generic[Work]):
         except queue.Empty:
             return
         if item is not None:
-            self._free(item[1])
+            work, size = item
+            self._do(work)  # which leaves it, as halted
+            self._free(size)
 
 
 @functools.cache

@@ -176,6 +176,8 @@ class Database:
             if self._writing:
                 yield sqlite
                 return
+            if self._open and not sqlite.in_transaction:
+                self._end(sqlite3.OperationalError("a read failed, and what was written before it with it"))
             joins = self._open
             sqlite.execute("SAVEPOINT block" if joins else "BEGIN IMMEDIATE")
             self._writing = self._open = True

@@ -5,12 +5,10 @@ is gone or has changed, for every refusal, for names that would have to be encod
 and for whatever else is not the plain good answer.
 """
 
-import base64
 import datetime
 import email.utils
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 _META = "x-amz-meta-"
 _ABOUT = {"content-encoding", "date", "etag", "last-modified"}
-# Nothing to encode in a path, a header or XML, and no segment that a server on the way may take for a direction.
+# Nothing to encode in a path or a header, and no segment that a server on the way may take for a direction.
 _PLAIN_KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 _XML_LIMIT = 1024 * 1024
 
@@ -60,7 +58,7 @@ class Direct:
                 raise ValueError("other bytes than those that are stored, perhaps")
             metadata = {name.removeprefix(_META): value for name, value in about.items() if name.startswith(_META)}
             # With its length it is read into its place, and no second time into another.
-            body = response.read(size) if size else response.read()
+            body = response.read(size)
             moment = email.utils.parsedate_to_datetime(about.get("last-modified", ""))
             if len(body) != size:
                 raise ConnectionError("cut")
@@ -77,7 +75,9 @@ class Direct:
             _require(response, 200)
             found = tree(whole(response, _XML_LIMIT))
             # S3 may say 200 and fail all the same.
-            return _local(found.tag) == "CopyObjectResult" and any(_local(one.tag) == "ETag" and one.text for one in found)
+            return _local(found.tag) == "CopyObjectResult" and any(
+                _local(one.tag) == "ETag" and one.text for one in found
+            )
 
         if not (_PLAIN_KEY.fullmatch(key) and _PLAIN_KEY.fullmatch(to)):
             return False
@@ -89,23 +89,9 @@ class Direct:
         }
         return bool(self._http.ask("PUT", take, key=to, headers=headers))
 
-    def remove(self, keys: Sequence[str]) -> bool:
-        """Deletes objects, at most 1,000, in one call; whether all of them are gone."""
-        if not all(_PLAIN_KEY.fullmatch(key) for key in keys):
-            return False
-        if len(keys) == 1:
-            return bool(self._http.ask("DELETE", _no_content, key=keys[0]))
-
-        def take(response: "HTTPResponse") -> bool:
-            _require(response, 200)
-            found = tree(whole(response, _XML_LIMIT))
-            said = {(_local(one.tag), key.text) for one in found for key in one if _local(key.tag) == "Key"}
-            return _local(found.tag) == "DeleteResult" and said == {("Deleted", key) for key in keys}
-
-        named = "".join(f"<Object><Key>{key}</Key></Object>" for key in keys)
-        body = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{named}</Delete>'.encode()
-        headers = {"content-md5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}
-        return bool(self._http.ask("POST", take, query="delete=", headers=headers, body=body))
+    def remove(self, key: str) -> bool:
+        """Deletes an object; whether it is gone. Asked for once: by the second time another may have its name."""
+        return bool(_PLAIN_KEY.fullmatch(key) and self._http.ask("DELETE", _no_content, key=key, again=False))
 
 
 def _no_content(response: "HTTPResponse") -> bool:

@@ -6,12 +6,11 @@ docstring.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from drain import backoff
 from drain.bucket import Bucket
-from drain.errors import DrainError
 from drain.inject import SessionLost
 from drain.ledger import REPLAY_REFUSED, Ledger
 from drain.listing import ListedObject
@@ -30,6 +29,11 @@ _REASON_METADATA = "drain-reason"
 _FRESH_SECONDS = 1.0
 
 
+def awake_or_not() -> float:
+    """Seconds that only go forward, and go on while the machine sleeps, which `time.monotonic` does not on Linux."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 @dataclass(frozen=True)
 class Ends:
     """What is shared by all mails of a pass; calls may come from several threads."""
@@ -40,7 +44,7 @@ class Ends:
     log: Log
     step: Callable[[Step, str], None] = lambda step, name: None
     clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = awake_or_not
 
     def settle(self, version: ListedObject, identity: str, result: Result, *, size: int) -> Result:
         """Copies a delivered mail's object to ``processed/``; *result* says how it was delivered.
@@ -51,32 +55,22 @@ class Ends:
         self.say(result, identity, size=size)
         to = self.prefixes.moved(self.prefixes.processed, identity, version.key)
         there = to == version.key
+        asked_at = self.monotonic()
         if not there and self.bucket.copy(version, to):
             self.step(Step.COPIED, identity)
-            return replace(result, copied=Copied(version, identity, self.monotonic()))
+            return replace(result, copied=Copied(version, identity, asked_at))
         self.ledger.settled(version, identity, self.clock())
         self.step(Step.SETTLED, identity)
         return result if there or result.outcome is Outcome.DELIVERED else Result(Outcome.GONE, version.key)
 
-    def remove(self, copied: Sequence[Copied]) -> Mapping[ListedObject, DrainError]:
-        """The second half of their moves: one call, and one commit; those that failed, and why.
-
-        Raises:
-            DrainError: all of them did.
-        """
-        now = self.monotonic()
-        # A delete cannot be made conditional, so what had to wait for one is asked for before.
-        wanted = [one for one in copied if now - one.at < _FRESH_SECONDS or self.bucket.is_unchanged(one.version)]
-        failed = self.bucket.remove_all([one.version.key for one in wanted]) if wanted else {}
-        removed = [one for one in copied if one.version.key not in failed]
-        for one in removed:
-            self.step(Step.REMOVED, one.identity)
-        with self.ledger.together():
-            for one in removed:
-                self.ledger.settled(one.version, one.identity, self.clock())
-        for one in removed:
-            self.step(Step.SETTLED, one.identity)
-        return {one.version: failed[one.version.key] for one in copied if one.version.key in failed}
+    def remove(self, copied: Copied) -> None:
+        """The second half of such a move."""
+        # A delete cannot be made conditional, so what had to wait for it is asked for before.
+        if self.monotonic() - copied.at < _FRESH_SECONDS or self.bucket.is_unchanged(copied.version):
+            self.bucket.remove_version(copied.version)
+        self.step(Step.REMOVED, copied.identity)
+        self.ledger.settled(copied.version, copied.identity, self.clock())
+        self.step(Step.SETTLED, copied.identity)
 
     def set_aside(
         self,

@@ -1,9 +1,10 @@
 """The feeding of one pass: objects in, results counted, a halt where one concerns all."""
 
+import contextlib
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from drain.errors import BucketRefused, BucketUnavailable, DrainError, Stopping
 from drain.ledger import Version, version_of
 from drain.listing import ListedObject
 from drain.outcome import Outcome, Result, Step
-from drain.removal import Removal
 from drain.state import Row, State
 from drain.summary import LEFT, Summary
 
@@ -49,11 +49,13 @@ class Feeding:
     error: DrainError | None = None
     refused: BucketRefused | None = None
     _failures_in_a_row: int = 0
+    _looking: bool = False  # whether the link is there; or it is known that it is not
     _connected: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._removal = Removal[Result](self._remove, self._halted)
+        # R2 is asked to delete what was copied on threads apart: the next mail need not wait for it.
+        self._removers = Crew[Result](self.concurrency, self.memory_budget, self._remove, lambda: False)
 
     def feed(
         self, pages: Iterable[list[ListedObject]], unseen: dict[Version, str], forgotten: set[ListedObject]
@@ -69,24 +71,31 @@ class Feeding:
         finally:
             crew.finish()
             self._wait(crew)
-        for error in (crew.error, self._removal.error):
+        for error in (crew.error, self._removers.error):
             if error is not None:
                 raise error
         return complete and not self._halted()
 
     def _wait(self, crew: Crew[tuple[ListedObject, Row | None]]) -> None:
-        """For the crew to end, and then for what is to be removed.
+        """For the crew to end, and then for what it has left to remove.
 
         Asked to stop: lets mails in hand finish, then breaks the sessions. What is
         still under way after that has its state in the ledger.
         """
-        if crew.wait(until=self.stop) and self._removal.finish(until=self.stop):
+        stop_at = float("inf")
+        if not crew.wait(until=self.stop):
+            stop_at = time.monotonic() + _GRACE_SECONDS
+            if not crew.wait(seconds=_GRACE_SECONDS):
+                self.delivery.handover.sessions.abort()
+                stop_at += _LAST_SECONDS
+                if not crew.wait(seconds=_LAST_SECONDS):
+                    self.left = None
+        self._removers.finish()
+        if self._removers.wait(until=self.stop):
             return
-        stop_at = time.monotonic() + _GRACE_SECONDS
-        if not crew.wait(seconds=_GRACE_SECONDS):
-            self.delivery.handover.sessions.abort()
-            crew.wait(seconds=_LAST_SECONDS)
-        self._removal.finish(seconds=max(stop_at - time.monotonic(), 0.0))
+        stop_at = min(stop_at, time.monotonic() + _GRACE_SECONDS)
+        if not self._removers.wait(seconds=max(stop_at - time.monotonic(), 0.0)):
+            self.left = None  # what these are at is not known
 
     def _submit_all(
         self,
@@ -176,22 +185,21 @@ class Feeding:
         self._failures_in_a_row = 0
         if result.copied is None:
             self._count(listed, result)
-        elif not self._removal.put(result):
-            self._leave(listed)
+        else:
+            self._removers.submit(result, 0)
 
-    def _remove(self, results: Sequence[Result]) -> None:
-        """What delivered mails have left behind, on the thread of the removal."""
-        copied = [result.copied for result in results if result.copied is not None]
-        failed: Mapping[ListedObject, Exception]
+    def _remove(self, result: Result) -> None:
+        """What a delivered mail has left behind, on a thread of the removers."""
+        copied = result.copied
+        assert copied is not None
         try:
-            failed = self.delivery.ends.remove(copied)
+            self.delivery.ends.remove(copied)
         except Exception as error:  # noqa: BLE001 (told apart below)
-            failed = {one.version: error for one in copied}
-        for one, result in zip(copied, results, strict=True):
-            if one.version in failed:
-                self._failed(one.version, failed[one.version])
-            else:
-                self._count(one.version, replace(result, copied=None))
+            self._failed(copied.version, error)
+            if not isinstance(error, BucketUnavailable | BucketRefused):
+                self.left = None  # it may be gone
+        else:
+            self._count(copied.version, replace(result, copied=None))
 
     def _failed(self, listed: ListedObject, error: Exception) -> None:
         """An object was not taken to its end."""
@@ -218,20 +226,23 @@ class Feeding:
                 self.summary.no_junk_mailbox = result.why != "junk"
             if result.outcome is Outcome.NO_KEY and result.words:
                 self.summary.keyless[result.words] += 1
-        self.on_result(result)
+        with contextlib.suppress(OSError, ValueError):  # the terminal it was shown on is gone
+            self.on_result(result)
 
     def _bucket_failed(self, listed: ListedObject, error: BucketUnavailable | BucketRefused) -> Result:
         """R2 failed one object: the object's fault (a name that it cannot handle), or the link's?"""
         self.delivery.log.warning("mail", state=Outcome.FAILED.value, object=listed.key, message=str(error))
         with self._lock:
             self._failures_in_a_row += 1
-            suspicious = self._failures_in_a_row % _BUCKET_FAILURES_IN_A_ROW == 0
+            suspicious = self._failures_in_a_row % _BUCKET_FAILURES_IN_A_ROW == 0 and not self._looking
+            self._looking = self._looking or suspicious
             self.refused = self.refused or (error if isinstance(error, BucketRefused) else None)
         if suspicious:
             try:
                 next(self.delivery.bucket.pages(self.pending_prefix), None)
             except DrainError as down:
                 self._halt(down)
+            self._looking = self._halted()
         return Result(Outcome.FAILED, listed.key, words=str(error))
 
     def _bug(self, listed: ListedObject, error: Exception) -> Result:

@@ -67,7 +67,9 @@ class Handover:
         losses = 0
         while losses < 2:
             try:
+                begun = False
                 with self.sessions.borrow() as session:
+                    begun = True
                     result = self._transaction(session, parcel)
             except SessionLost as error:
                 if error.after_dot:
@@ -76,8 +78,8 @@ class Handover:
             except _Crowded:
                 pass  # each time there are fewer at once, and at last it is alone
             except DrainError:
-                # A mail that fells the server must step back behind the others.
-                if lost:
+                # A mail that fells the server must step back behind the others; but not one that was sent this time.
+                if lost and not begun:
                     self.ends.defer(version, mail, "session-lost", lost)
                 raise
             else:
@@ -145,7 +147,7 @@ class Handover:
         words = f"{reply.command}: {reply}"
         if reply.code == _CROWDED and self.sessions.narrow(session):
             now = self.clock()
-            self.ledger.deferred(parcel.fetched.version, parcel.mail, reason, words, now, now)
+            self.ledger.deferred(parcel.fetched.version, parcel.mail, reason, words, now, now, counted=False)
             self.step(Step.DEFERRED, parcel.mail.identity)
             raise _Crowded
         row = self.ledger.find(parcel.mail.identity)

@@ -180,13 +180,19 @@ class Ledger:
         now: float,
         *,
         undecided: bool = False,
+        counted: bool = True,
     ) -> None:
-        """After a refusal or failure before the final dot: nothing was sent."""
+        """After a refusal or failure before the final dot: nothing was sent.
+
+        Not *counted*, it was none of the tries that make the wait for the next longer.
+        """
         with self._db.writing() as db:
             self._put(db, version, mail, State.DEFERRED, now)
             self._link(db, version, mail.identity)
             self.history.note(mail.identity, State.DEFERRED, f"{reason}: {words}", now)
             self._failed(db, mail.identity, reason, words, next_attempt_at, now)
+            if not counted:
+                db.execute("UPDATE mail SET attempts = attempts - 1 WHERE identity = ?", (mail.identity,))
             if undecided:
                 db.execute("UPDATE mail SET undecided = undecided + 1 WHERE identity = ?", (mail.identity,))
 

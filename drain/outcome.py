@@ -49,9 +49,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Copied:
-    """A delivered mail's object that lies under ``processed/`` too since ``at``, and has to leave ``pending/``.
+    """A delivered mail's object that lies under ``processed/`` too, and has to leave ``pending/``.
 
-    ``at`` is a time of `time.monotonic`.
+    ``at`` is when the copy was asked for, by the clock of `ends`.
     """
 
     version: ListedObject

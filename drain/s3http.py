@@ -14,6 +14,7 @@ import re
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -66,12 +67,10 @@ class Http:
         # Those that nobody uses just now, each with the time of its last answer; the last used comes last.
         self._kept: list[tuple[HTTPConnection, float]] = []
         self._keeping = threading.Lock()
+        # Not __del__, before which the garbage collector may have come to the sockets.
+        weakref.finalize(self, _close_all, self._kept)
         # Not the monotonic clock: that stands still while a phone sleeps, and its connections age.
         self.clock: Callable[[], float] = time.time
-
-    def __del__(self) -> None:
-        for kept, _ in self._kept:
-            kept.close()
 
     def ask(
         self,
@@ -81,11 +80,11 @@ class Http:
         key: str = "",
         query: str = "",
         headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        again: bool = True,
     ) -> Answer | None:
         """What *take* makes of the answer, which it reads to its end; None, whatever the reason is, if there is none.
 
-        Only for requests that can be made twice: on a kept connection nobody knows
+        Where a kept connection fails it is asked *again* on a new one: nobody knows
         whether the first was heard. *take* raises `ValueError` for an answer that
         is not the one it is there for. *key* and *query* are in canonical form.
         """
@@ -99,12 +98,11 @@ class Http:
             with contextlib.ExitStack() as unless_good:
                 unless_good.callback(connection.close)
                 own = signed(
-                    at, method, query, self._access_key_id, self._secret_access_key, self.clock(), key, headers, body
+                    at, method, query, self._access_key_id, self._secret_access_key, self.clock(), key, headers
                 )
                 path = f"{at.path}/{key}" if key else at.path
-                connection.request(
-                    method, f"{path}?{query}" if query else path, body or None, {**own, "User-Agent": "drain"}
-                )
+                target = f"{path}?{query}" if query else path
+                connection.request(method, target, headers={**own, "User-Agent": "drain"})
                 with connection.getresponse() as response:
                     _require_one_end(response)
                     answer = take(response)
@@ -118,8 +116,11 @@ class Http:
 
         try:
             if kept := self._still_kept():
-                with contextlib.suppress(*lost):
+                try:
                     return exchange(kept, self._address)
+                except lost:
+                    if not again:
+                        return None
             return exchange(self._connected(self._address), self._address)
         except (*lost, ValueError, OverflowError, SyntaxError):
             # OverflowError: a port past 65535; SyntaxError: what is no XML.
@@ -130,7 +131,7 @@ class Http:
         now = self.clock()
         with self._keeping:
             aged = [one for one in self._kept if not 0 <= now - one[1] <= _KEPT_SECONDS]
-            self._kept = [one for one in self._kept if one not in aged]
+            self._kept[:] = [one for one in self._kept if one not in aged]
         for old, _ in aged:
             old.close()
         while True:
@@ -191,21 +192,19 @@ def signed(
     now: float,
     key: str = "",
     more: Mapping[str, str] | None = None,
-    body: bytes = b"",
 ) -> dict[str, str]:
     """The headers of a request, those in *more* (names in lower case) among them, signed as AWS Signature Version 4 has it.
 
     The source is "Create a signed AWS API request" in AWS's manual for IAM; region
-    ``auto`` and the hash of the body are what boto3 sends.
+    ``auto`` and the hash of the empty body are what boto3 sends.
     """
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    payload = hashlib.sha256(body).hexdigest() if body else _NO_BODY
-    headers = {**(more or {}), "host": at.authority, "x-amz-content-sha256": payload, "x-amz-date": moment}
+    headers = {**(more or {}), "host": at.authority, "x-amz-content-sha256": _NO_BODY, "x-amz-date": moment}
     headers = dict(sorted(headers.items()))
     names = ";".join(headers)
     lines = [f"{name}:{value}" for name, value in headers.items()]
     path = f"{at.path}/{key}" if key else at.path
-    request = "\n".join([method, path, query, *lines, "", names, payload])
+    request = "\n".join([method, path, query, *lines, "", names, _NO_BODY])
     scope = [moment[:8], "auto", "s3", "aws4_request"]
     secret = f"AWS4{secret_access_key.reveal()}".encode()
     for part in scope:
@@ -259,6 +258,11 @@ def _require_one_end(response: "HTTPResponse") -> None:
     odd = [length for length in lengths if length != str(response.length)]
     if odd or len(lengths) + len(codings) > 1 or (codings and not response.chunked):
         raise ValueError("an unclear length")
+
+
+def _close_all(kept: "list[tuple[HTTPConnection, float]]") -> None:
+    for connection, _ in kept:
+        connection.close()
 
 
 def _is_silent(connection: "HTTPConnection") -> bool:

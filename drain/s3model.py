@@ -68,9 +68,6 @@ _OPERATIONS = {
     "PutObject": _operation("PutObject", "PUT", "/{Bucket}/{Key+}"),
     "CopyObject": _operation("CopyObject", "PUT", "/{Bucket}/{Key+}"),
     "DeleteObject": _operation("DeleteObject", "DELETE", "/{Bucket}/{Key+}"),
-    # S3 wants a checksum of this one's body, whatever else is not wanted.
-    "DeleteObjects": _operation("DeleteObjects", "POST", "/{Bucket}?delete")
-    | {"httpChecksum": {"requestAlgorithmMember": "ChecksumAlgorithm", "requestChecksumRequired": True}},
     "GetBucketLifecycleConfiguration": _operation("GetBucketLifecycleConfiguration", "GET", "/{Bucket}?lifecycle"),
     # Asked by botocore itself where an answer looks like "in another region".
     "HeadBucket": _operation("HeadBucket", "HEAD", "/{Bucket}"),
@@ -142,26 +139,6 @@ _SHAPES = {
     "DeleteObjectRequest": _structure(_BUCKET_AND_KEY, required=_WHERE),
     # Nothing in it; but without an output botocore takes an error under a 200 for success.
     "DeleteObjectOutput": _structure({}),
-    "DeleteObjectsRequest": _structure(
-        {
-            "Bucket": _BUCKET,
-            "Delete": _element("Delete", "Delete")
-            | {"xmlNamespace": {"uri": "http://s3.amazonaws.com/doc/2006-03-01/"}},
-            "ChecksumAlgorithm": _header("x-amz-sdk-checksum-algorithm"),
-        },
-        required=("Bucket", "Delete"),
-        payload="Delete",
-    ),
-    "Delete": _structure({"Objects": _element("Object", "Identifiers"), "Quiet": {"shape": "Boolean"}}),
-    "Identifiers": _elements("Identifier"),
-    "Identifier": _structure({"Key": {"shape": "Key"}}, required=("Key",)),
-    "DeleteObjectsOutput": _structure(
-        {"Deleted": {"shape": "DeletedObjects"}, "Errors": _element("Error", "DeletionErrors")}
-    ),
-    "DeletedObjects": _elements("DeletedObject"),
-    "DeletedObject": _structure({"Key": _STRING}),
-    "DeletionErrors": _elements("DeletionError"),
-    "DeletionError": _structure({"Key": _STRING, "Code": _STRING, "Message": _STRING}),
     "HeadBucketRequest": _structure({"Bucket": _BUCKET}, required=("Bucket",)),
     "HeadBucketOutput": _structure({}),
     "GetBucketLifecycleConfigurationRequest": _structure({"Bucket": _BUCKET}, required=("Bucket",)),

@@ -57,6 +57,10 @@ class Sessions:
                 session = self._connect()
             with self._freed:
                 self._active[session] = self._in_use
+                stopping = self._stopping
+            if stopping:  # since: who breaks the sessions off has not seen this one
+                session.spent = True
+                raise Stopping("drain is stopping.")
             yield session
         finally:
             self._give_back(session)

@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Sweep:
     # What follows a pass, once the lock is released.
     on_end: Callable[[Summary], None] = lambda summary: None
     clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] | None = None
     sleep: Callable[[float], None] = time.sleep
     # Whether the ledger had unfinished mails when last seen, and the files as they were then.
     _unfinished: bool = False
@@ -171,7 +171,9 @@ class Sweep:
         from drain.notes import Purse  # noqa: PLC0415
 
         tools = self.tools()
-        ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock, self.monotonic)
+        ends = Ends(self.bucket, ledger, self.prefixes, self.log, self.step, self.clock)
+        if self.monotonic is not None:
+            ends = replace(ends, monotonic=self.monotonic)
         return Delivery(
             bucket=self.bucket,
             ledger=ledger,

@@ -22,7 +22,7 @@ _OWN_HEADERS = frozenset({"authorization", "x-amz-date", "amz-sdk-invocation-id"
 _FIELDS = frozenset(
     {
         *("IsTruncated", "Contents", "Name", "Prefix", "KeyCount", "NextContinuationToken", "Key", "LastModified"),
-        *("ETag", "Size", "ContentLength", "Metadata", "Body", "CopyObjectResult", "Errors", "Code", "Message"),
+        *("ETag", "Size", "ContentLength", "Metadata", "Body", "CopyObjectResult"),
         *("Rules", "ID", "Status", "Filter", "And", "Expiration", "Days", "Date"),
     }
 )

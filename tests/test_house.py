@@ -26,7 +26,7 @@ LAYERS = [
     ["backup", "quarantine", "replay", "service"],
     ["sweep", "watch"],
     ["feeding", "metrics", "page"],
-    ["delivery", "crew", "removal", "rebuild", "recipients", "status", "tools"],
+    ["delivery", "crew", "rebuild", "recipients", "status", "tools"],
     ["handover", "relay"],
     ["alerts", "ends"],
     ["directory", "ledger", "opener", "routing", "sessions", "notify", "lock"],

@@ -1,6 +1,7 @@
 """The client that is made of our part of S3 against the one made of all of it; nothing is sent."""
 
 import ast
+import copy
 import datetime
 import io
 from collections.abc import Iterator
@@ -70,7 +71,8 @@ def answers(both: Clients, reply: Reply, operation: str, **parameters: Any) -> t
 # -- the description --
 
 
-OURS: Any = s3model.MODELS["service-2"]
+# As it was before any client was asked: botocore takes the bucket out of the paths in its place.
+OURS: Any = copy.deepcopy(s3model.MODELS["service-2"])
 
 
 def _whole() -> Any:
@@ -147,8 +149,6 @@ def test_a_name_that_is_empty_never_goes_out(both: Clients) -> None:
     for operation in ("get_object", "head_object", "delete_object"):
         with pytest.raises(ParamValidationError):
             getattr(both.slim, operation)(Bucket="mail", Key="")
-    with pytest.raises(ParamValidationError):
-        both.slim.delete_objects(Bucket="mail", Delete={"Objects": [{"Key": ""}]})
     assert both.sent["slim"] == []
 
 
@@ -212,22 +212,6 @@ def test_a_copy_is_asked_for_in_the_same_way(both: Clients, key: str) -> None:
     sent, expected = both.requests()
     assert sent == expected
     assert sent[0]["headers"]["x-amz-copy-source-if-unmodified-since"] == "Sat, 21 Nov 2026 09:08:07 GMT"
-
-
-def test_many_are_deleted_with_one_request_and_the_checksum_that_s3_wants(both: Clients) -> None:
-    body = (
-        b'<DeleteResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Deleted><Key>a</Key></Deleted>'
-        b"<Error><Key>b&amp;c</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
-    )
-    wanted = {"Objects": [{"Key": key} for key in KEYS], "Quiet": True}
-    slim, full = answers(both, Reply(body=body), "delete_objects", Bucket="mail", Delete=wanted)
-    assert slim == full
-    assert slim["Errors"] == [{"Key": "b&c", "Code": "AccessDenied", "Message": "no"}]
-    sent, expected = both.requests()
-    assert sent == expected
-    assert sent[0]["url"].endswith("/mail?delete")
-    assert sent[0]["body"].count(b"<Object>") == len(KEYS)
-    assert "x-amz-checksum-crc32" in sent[0]["headers"]
 
 
 @pytest.mark.parametrize(
@@ -305,7 +289,6 @@ def _error(code: str, message: str = "words") -> bytes:
         ("copy_object", {"Key": "k", "CopySource": {"Bucket": "mail", "Key": "l"}}),
         ("put_object", {"Key": "k", "Body": b"x", "ContentType": "text/plain"}),
         ("delete_object", {"Key": "k"}),
-        ("delete_objects", {"Delete": {"Objects": [{"Key": "k"}]}}),
         ("get_bucket_lifecycle_configuration", {}),
     ],
 )

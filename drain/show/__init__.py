@@ -76,6 +76,8 @@ class Bar:
 def summary_in_words(summary: Summary) -> str:
     """One sentence on how a pass ended; "" if its error says it all."""
     parts = [f"{summary.outcomes[outcome]} {words}" for outcome, words in _WORDS.items() if summary.outcomes[outcome]]
+    if not parts and summary.stopped:
+        return "Stopped." if summary.error is None else ""
     if not parts:
         return "No mail is waiting." if summary.error is None else ""
     return f"{summary.listed} in the bucket: {', '.join(parts)}; {summary.seconds:.1f} s."

@@ -1,4 +1,4 @@
-"""How delivered mail leaves ``pending/``: copied on its own thread, deleted with others."""
+"""How delivered mail leaves ``pending/``: copied on its own thread, deleted on another."""
 
 import contextlib
 import threading
@@ -8,12 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from drain.demo.s3 import Fault, StoredObject
+from drain.errors import LedgerUnavailable
 from drain.ledger import Ledger
 from drain.outcome import Outcome
+from drain.show import summary_in_words
 from drain.state import State
+from drain.summary import Summary
 from tests.support import LONG_AGO, MAIL, House, until
 
-DELETES = ("DeleteObject", "DeleteObjects")
+BOB = "bob@example.test"
 
 
 def states(house: House) -> Counter[State]:
@@ -26,14 +29,20 @@ def lay(house: House, count: int) -> None:
         house.put(f"{number:03}", MAIL + b"%d" % number)
 
 
+def bobs(house: House, name: str) -> None:
+    """Bob's copy of a mail, under the name that alice's has: as a bucket does that names objects by content alone."""
+    house.smtp.mailboxes.add(BOB)
+    stored = StoredObject(house.s3.objects[f"pending/{name}"].body, {"to": BOB}, last_modified=LONG_AGO.replace(hour=1))
+    house.s3.objects[f"pending/{name}"] = stored
+
+
 @pytest.fixture
-def first_delete_waits(house: House) -> Iterator[threading.Event]:
-    """The first delete call is answered when the event is set: what is copied meanwhile goes with the next."""
-    go, seen = threading.Event(), threading.Event()
+def deletes_wait(house: House) -> Iterator[threading.Event]:
+    """R2 answers no delete before the event is set."""
+    go = threading.Event()
 
     def wait(operation: str, _key: str) -> None:
-        if operation in DELETES and not seen.is_set():
-            seen.set()
+        if operation == "DeleteObject":
             assert go.wait(20)
 
     house.s3.fault = wait
@@ -41,19 +50,18 @@ def first_delete_waits(house: House) -> Iterator[threading.Event]:
     go.set()
 
 
-def test_what_is_copied_during_a_slow_delete_goes_with_the_next_in_one_call(
-    house: House, first_delete_waits: threading.Event
-) -> None:
-    lay(house, 50)
-    thread = threading.Thread(target=house.sweep().run)
+def test_the_next_mails_do_not_wait_for_deletes(house: House, deletes_wait: threading.Event) -> None:
+    lay(house, 40)
+    thread = threading.Thread(target=house.sweep(CONCURRENCY="16").run)
     thread.start()
-    until(lambda: house.s3.requests["CopyObject"] == 50)
-    first_delete_waits.set()
+    # Sixteen are being deleted, sixteen wait for that, and all but one thread more could bring the next.
+    until(lambda: house.s3.requests["CopyObject"] >= 32)
+    deletes_wait.set()
     thread.join(20)
-    assert house.s3.requests["DeleteObject"] + house.s3.requests["DeleteObjects"] <= 3
+    assert house.s3.requests["DeleteObject"] == 40
     assert house.keys("pending/") == []
-    assert len(house.keys("processed/")) == len(house.smtp.filed) == 50
-    assert states(house) == {State.SETTLED: 50}
+    assert len(house.keys("processed/")) == len(house.smtp.filed) == 40
+    assert states(house) == {State.SETTLED: 40}
 
 
 def test_a_session_with_the_mail_server_is_not_kept_while_r2_copies(house: House) -> None:
@@ -66,130 +74,156 @@ def test_a_session_with_the_mail_server_is_not_kept_while_r2_copies(house: House
     assert summary.outcomes == {Outcome.DELIVERED: 10}
 
 
-def test_a_delete_that_fails_for_one_of_many_leaves_that_one_to_the_next_pass(
-    house: House, first_delete_waits: threading.Event
-) -> None:
-    lay(house, 10)
-    waits = house.s3.fault
-    assert waits is not None
-
-    def answer(operation: str, key: str) -> Fault | None:
-        waits(operation, key)
-        if operation != "DeleteObjects":
-            return None
-        deleted = [f"pending/{number:03}" for number in range(10) if number != 7]
-        for one in deleted:
-            house.s3.objects.discard(one)
-        said = "".join(f"<Deleted><Key>{one}</Key></Deleted>" for one in deleted)
-        failed = "<Error><Key>pending/007</Key><Code>InternalError</Code><Message>later</Message></Error>"
-        return Fault(body=f"<DeleteResult>{said}{failed}</DeleteResult>".encode())
-
-    house.s3.fault = answer
-    thread = threading.Thread(target=lambda: summaries.append(house.sweep().run()))
-    summaries: list[object] = []
-    thread.start()
-    until(lambda: house.s3.requests["CopyObject"] == 10)
-    first_delete_waits.set()
-    thread.join(20)
-    (failed,) = [event for event in house.events("mail") if event["state"] == "failed"]
-    assert failed["object"] == "pending/007"
-    assert "InternalError later" in failed["message"]
-    assert house.keys("pending/") == ["pending/007"]
-    assert states(house) == {State.SETTLED: 9, State.DELIVERED: 1}
-    house.s3.fault = None
-    house.s3.requests.clear()
-    assert house.sweep().run().outcomes == {Outcome.MOVED: 1}
-    assert house.s3.requests["GetObject"] == 0
-    assert len(house.smtp.filed) == 10
-
-
-def test_what_a_delete_does_not_mention_is_not_deleted(house: House, first_delete_waits: threading.Event) -> None:
-    """Something that is not S3 can answer with XML of its own."""
-    lay(house, 5)
-    waits = house.s3.fault
-    assert waits is not None
-
-    def answer(operation: str, key: str) -> Fault | None:
-        waits(operation, key)
-        return Fault(body=b"<html></html>") if operation == "DeleteObjects" else None
-
-    house.s3.fault = answer
-    thread = threading.Thread(target=house.sweep().run)
-    thread.start()
-    until(lambda: house.s3.requests["CopyObject"] == 5)
-    first_delete_waits.set()
-    thread.join(20)
-    left = len(house.keys("pending/"))
-    assert left >= 3
-    assert states(house) == {State.SETTLED: 5 - left, State.DELIVERED: left}
-
-
 @pytest.mark.parametrize("fault", [Fault(status=503), Fault(status=403, code="AccessDenied"), Fault(drop=True)])
 def test_deletes_that_all_fail_leave_delivered_mail_which_is_not_sent_again(house: House, fault: Fault) -> None:
     lay(house, 12)
-    house.s3.fault = lambda operation, key: fault if operation in DELETES else None
+    house.s3.fault = lambda operation, key: fault if operation == "DeleteObject" else None
     summary = house.sweep().run()
     assert Outcome.DELIVERED not in summary.outcomes
     assert summary.pending == 12
     assert states(house) == {State.DELIVERED: 12}
     house.s3.fault = None
+    house.s3.requests.clear()
     assert house.sweep().run().outcomes == {Outcome.MOVED: 12}
+    assert house.s3.requests["GetObject"] == 0
     assert (len(house.smtp.filed), house.keys("pending/")) == (12, [])
 
 
-def test_names_that_xml_cannot_hold_are_deleted_one_by_one(house: House, first_delete_waits: threading.Event) -> None:
+def test_one_delete_that_fails_is_that_mails_trouble_alone(house: House) -> None:
+    lay(house, 10)
+    house.s3.fault = lambda operation, key: (
+        Fault(status=503, message="later") if (operation, key) == ("DeleteObject", "pending/007") else None
+    )
+    assert house.sweep().run().outcomes == {Outcome.DELIVERED: 9, Outcome.FAILED: 1}
+    (failed,) = [event for event in house.events("mail") if event["state"] == "failed"]
+    assert failed["object"] == "pending/007"
+    assert "later" in failed["message"]
+    assert house.keys("pending/") == ["pending/007"]
+
+
+def test_names_of_all_sorts_leave(house: House) -> None:
     names = ["plain", "other", "a b", "ä", "<&>", "new\nline", "\x01", "%41", " lead"]
     for name in names:
         house.put(name, MAIL + name.encode())
-    thread = threading.Thread(target=house.sweep().run)
-    thread.start()
-    until(lambda: house.s3.requests["CopyObject"] == len(names))
-    first_delete_waits.set()
-    thread.join(20)
+    house.sweep().run()
     assert house.keys("pending/") == []
     assert states(house) == {State.SETTLED: len(names)}
 
 
-def test_another_mail_that_took_the_name_while_the_delete_waited_is_not_deleted(
-    house: House, first_delete_waits: threading.Event
-) -> None:
-    """A bucket filled by something that names objects by content alone: bob's copy, under the key of alice's."""
-    for name in ("first", "second"):
-        house.put(name, MAIL + name.encode())
-    sweep = house.sweep(CONCURRENCY="1")
-    # Each look at this clock is two seconds after the one before.
-    ticks = iter(range(0, 1000, 2))
-    sweep.monotonic = lambda: float(next(ticks))
-    thread = threading.Thread(target=sweep.run)
-    thread.start()
-    until(lambda: house.s3.requests["CopyObject"] == 2)
-    bobs = StoredObject(MAIL + b"second", {"to": "bob@example.test"}, last_modified=LONG_AGO.replace(hour=1))
-    house.smtp.mailboxes.add("bob@example.test")
-    house.s3.objects["pending/second"] = bobs
-    first_delete_waits.set()
-    thread.join(20)
-    assert house.keys("pending/") == ["pending/second"]
+@pytest.mark.parametrize("late", ["delete", "copy"])
+def test_another_mail_that_took_the_name_meanwhile_is_not_deleted(house: House, late: str) -> None:
+    """The delete had to wait for its turn; or the copy, made long ago, was answered late."""
+    house.put("one")
+    sweep = house.sweep()
+    now = [0.0]
+
+    def tick() -> float:
+        now[0] += 2.0 * (late == "delete")
+        return now[0]
+
+    def overwrite(operation: str, _key: str) -> None:
+        if operation == "CopyObject" and late == "copy":
+            now[0] += 4.0
+        if operation == "HeadObject":
+            house.s3.fault = None
+            bobs(house, "one")
+
+    sweep.monotonic = tick
+    house.s3.fault = overwrite
+    sweep.run()
+    assert house.keys("pending/") == ["pending/one"]
+    house.s3.fault = None
     house.sweep().run()
-    assert len(house.smtp.mailbox("bob@example.test")) == 1
+    assert len(house.smtp.mailbox(BOB)) == 1
 
 
-def test_a_stop_leaves_what_was_not_deleted_yet_and_the_next_pass_finishes_it(
-    house: House, first_delete_waits: threading.Event, monkeypatch: pytest.MonkeyPatch
+def test_a_delete_whose_answer_was_lost_is_not_made_again_on_another_mail(house: House) -> None:
+    house.put("one")
+    body = house.s3.objects["pending/one"].body
+    first = [True]
+
+    def lose(operation: str, _key: str) -> Fault | None:
+        if operation == "HeadObject" and "pending/one" not in house.s3.objects:
+            house.smtp.mailboxes.add(BOB)
+            house.s3.objects["pending/one"] = StoredObject(body, {"to": BOB}, last_modified=LONG_AGO.replace(hour=1))
+        if operation == "DeleteObject" and first:
+            first.clear()
+            return Fault(drop=True, after=True)
+        return None
+
+    house.s3.fault = lose
+    assert house.sweep().run().outcomes == {Outcome.DELIVERED: 1}
+    house.s3.fault = None
+    house.sweep().run()
+    assert len(house.smtp.mailbox(BOB)) == 1
+
+
+def test_a_stop_leaves_what_was_not_deleted_yet_and_says_so_and_the_next_pass_finishes_it(
+    house: House, deletes_wait: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("drain.feeding._GRACE_SECONDS", 0.5)
     lay(house, 8)
     sweep = house.sweep()
-    thread = threading.Thread(target=sweep.run)
+    ended: list[Summary] = []
+    thread = threading.Thread(target=lambda: ended.append(sweep.run()))
     thread.start()
     until(lambda: house.s3.requests["CopyObject"] == 8)
     sweep.stop.set()
     thread.join(20)
     assert not thread.is_alive()
     assert states(house) == {State.DELIVERED: 8}
-    first_delete_waits.set()
-    until(lambda: states(house)[State.DELIVERED] < 8 or house.s3.requests["DeleteObjects"])
+    assert ended[0].pending is None, "nobody knows"
+    assert summary_in_words(ended[0]) == "Stopped."
+    deletes_wait.set()
+    until(lambda: not house.keys("pending/"))
     house.s3.fault = None
-    until(lambda: threading.active_count() < 100)
+    house.sweep().run()
+    assert len(house.smtp.filed) == 8
+    assert states(house) == {State.SETTLED: 8}
+
+
+def test_a_ledger_that_fails_after_a_delete_halts_the_pass_and_nothing_is_said_of_what_is_left(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(house, 20)
+
+    def full(*_: object) -> None:
+        raise LedgerUnavailable("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "settled", full)
+        summary = house.sweep(CONCURRENCY="2").run()
+    assert isinstance(summary.error, LedgerUnavailable)
+    assert summary.pending is None
     house.sweep().run()
     assert house.keys("pending/") == []
-    assert len(house.smtp.filed) == 8
+    assert len(house.smtp.filed) == 20
+
+
+def test_a_terminal_that_is_gone_stops_no_mail(house: House) -> None:
+    lay(house, 20)
+    sweep = house.sweep()
+
+    def broken(_: object) -> None:
+        raise BrokenPipeError
+
+    sweep.on_result = broken
+    summary = sweep.run()
+    assert summary.error is None
+    assert summary.outcomes == {Outcome.DELIVERED: 20}
+
+
+def test_a_link_that_goes_down_under_many_is_asked_after_once(house: House) -> None:
+    """Each look takes its time-outs, and a long one looks like a pass that hangs."""
+    lay(house, 60)
+    down = threading.Event()
+
+    def drop(operation: str, _key: str) -> Fault | None:
+        if operation == "DeleteObject":
+            down.set()
+        return Fault(drop=True) if down.is_set() else None
+
+    house.s3.fault = drop
+    house.sweep().run()
+    # One for the pass, and one look: ours, once more, and boto3's.
+    assert 2 <= house.s3.requests["ListObjectsV2"] <= 1 + 5

@@ -36,7 +36,6 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("head_object", {"Key": "pending/a"}),
     ("copy_object", {"Key": "processed/a", "CopySource": {"Bucket": "mail", "Key": "pending/a"}}),
     ("delete_object", {"Key": "pending/a"}),
-    ("delete_objects", {"Delete": {"Objects": [{"Key": "pending/a"}], "Quiet": True}}),
     ("put_object", {"Key": "pending/b", "Body": b"x"}),
 ]
 
