@@ -504,7 +504,7 @@ def test_an_idle_pass_does_not_open_a_ledger_that_nobody_wrote_to(
     def opened(_path: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("drain.sweep.Ledger", opened)
+    monkeypatch.setattr("drain.ledger.Ledger", opened)
     assert running.run().outcomes == {}
 
 
