@@ -35,8 +35,7 @@ def idle(stage: Stage, turn: Turn) -> Mapping[str, float]:
     peaks = {}
     for number in range(turn.of(_ONE_SHOTS, 1) + 1):
         for command, taken in cpu.items():
-            # No boto3, so no roots of its own: as where no AWS_CA_BUNDLE is set, which is almost everywhere.
-            cost = stage.cost(command, 0, settings={"AWS_CA_BUNDLE": ""})
+            cost = stage.cost(command, 0)
             # The first of all may compile what it imports, or read it from the disk.
             if number > 0:
                 taken.append(cost.cpu_seconds)

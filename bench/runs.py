@@ -193,9 +193,9 @@ class Stage:
             "HOME": str(self.folder),
             "DRAIN_ENV_FILE": os.devnull,
             "STATE_DIR": str(state),
-            # For Python's ssl, and for boto3, which has roots of its own and loads all of them.
+            # Beside the machine's own roots. Not AWS_CA_BUNDLE, which almost nobody sets: a pass that needed boto3,
+            # which has roots of its own, would fail here, and show.
             "SSL_CERT_FILE": str(self.endpoint.certificate_file),
-            "AWS_CA_BUNDLE": str(self.endpoint.ca_file),
             "R2_ENDPOINT_URL": f"https://{HOST}:{port or self.endpoint.port}",
             "R2_BUCKET": self.endpoint.bucket,
             "R2_ACCESS_KEY_ID": self.endpoint.access_key_id,

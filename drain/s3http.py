@@ -7,6 +7,7 @@ knows about retries and can say what is wrong.
 """
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import os
@@ -206,15 +207,21 @@ def signed(
     path = f"{at.path}/{key}" if key else at.path
     request = "\n".join([method, path, query, *lines, "", names, _NO_BODY])
     scope = [moment[:8], "auto", "s3", "aws4_request"]
-    secret = f"AWS4{secret_access_key.reveal()}".encode()
-    for part in scope:
-        secret = hmac.digest(secret, part.encode(), "sha256")
+    secret = _signing_key(secret_access_key, *scope)
     digest = hashlib.sha256(request.encode()).hexdigest()
     text = "\n".join(["AWS4-HMAC-SHA256", moment, "/".join(scope), digest])
     signature = hmac.digest(secret, text.encode(), "sha256").hex()
     credential = "/".join([access_key_id, *scope])
     authorization = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
     return {**headers, "authorization": authorization}
+
+
+@functools.lru_cache(maxsize=2)  # it is the same all day long
+def _signing_key(secret_access_key: Secret, *scope: str) -> bytes:
+    key = f"AWS4{secret_access_key.reveal()}".encode()
+    for part in scope:
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def whole(response: "HTTPResponse", limit: int) -> bytes:
