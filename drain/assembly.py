@@ -39,7 +39,7 @@ def bucket(config: Config, *, lazy: bool = False) -> Bucket:
         bucket=config.r2_bucket,
         access_key_id=config.r2_access_key_id,
         secret_access_key=config.r2_secret_access_key,
-        connections=config.concurrency + 1,  # one for what is removed
+        connections=2 * config.concurrency + 1,  # what is at work, what is removed, and one for the LIST
     )
     if not lazy:
         made.load()
