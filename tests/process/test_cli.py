@@ -265,12 +265,15 @@ def test_an_aws_configuration_of_somebody_else_changes_nothing(house: House, tmp
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "script", sorted((Path(__file__).parents[2] / "bench").glob("*.py")), ids=lambda path: path.name
-)
-def test_each_benchmark_still_starts(script: Path) -> None:
+@pytest.mark.parametrize("command", [["-m", "bench"], ["bench/filters.py"], ["bench/relay.py"]], ids=" ".join)
+def test_each_benchmark_still_starts(command: list[str]) -> None:
     asked = subprocess.run(
-        [sys.executable, str(script), "--help"], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command, "--help"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert asked.returncode == 0, asked.stderr
     assert "usage" in asked.stdout
