@@ -233,11 +233,11 @@ class Bucket:
         if status != 204 and not (status == 200 and is_empty):
             raise _not_s3(f"Removing {key}")
 
-    def remove_version(self, version: ListedObject) -> None:
-        """Deletes an object that was copied, or was asked for, just now."""
-        if self._direct.remove(version.key):
+    def remove_version(self, version: ListedObject, is_fresh: Callable[[], bool]) -> None:
+        """Deletes an object that was copied, at once while it *is_fresh*, else if it is still that version."""
+        if self._direct.remove(version.key, is_fresh):
             return
-        # Whether that was heard is not known, and another mail may have the name by now.
+        # Too late, or it is not known whether that was heard: another mail may have the name by now.
         if self.is_unchanged(version):
             self.remove(version.key)
 

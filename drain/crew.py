@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 Work = TypeVar("Work")
 _TICK_SECONDS = 0.2
+_SHORT_SECONDS = 0.02  # while there is no room yet to say that nothing will come
 # What an object takes of memory, in its own bytes. A sealed one takes most while it is
 # opened: as it was fetched, as it was inside, and the message cut out of that. From then
 # on only the message is whole, as it is all the time of a plain one. What is sent is made
@@ -59,7 +60,11 @@ class Crew(Generic[Work]):
                     return False
                 self._freed.wait(_TICK_SECONDS)
             self._bytes += size
-        self._hire()
+        try:
+            self._hire()
+        except RuntimeError:
+            self._free(size)
+            raise
         while not self._halted():
             try:
                 self._queue.put((work, size), timeout=_TICK_SECONDS)
@@ -82,15 +87,16 @@ class Crew(Generic[Work]):
         while alive := [thread for thread in self._threads if thread.is_alive()]:
             if self._finishing:
                 self._say_so()
-            if time.monotonic() >= deadline or (until is not None and until.is_set()):
+            left = deadline - time.monotonic()
+            if left <= 0 or (until is not None and until.is_set()):
                 return False
-            alive[0].join(_TICK_SECONDS)
+            alive[0].join(min(_TICK_SECONDS if self._queue.empty() else _SHORT_SECONDS, left))
         return True
 
     def _say_so(self) -> None:
         """To the threads, once: the first hands it on."""
         try:
-            self._queue.put(None, timeout=_TICK_SECONDS)
+            self._queue.put_nowait(None)
         except queue.Full:
             if self._halted():
                 self._discard()
@@ -102,7 +108,12 @@ class Crew(Generic[Work]):
         with self._freed:
             if len(self._threads) < self._size:
                 thread = threading.Thread(target=self._run, name=f"mail-{len(self._threads)}", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads are to be had
+                    if not self._threads:
+                        raise
+                    return
                 self._threads.append(thread)
 
     def _run(self) -> None:

@@ -8,7 +8,7 @@ and for whatever else is not the plain good answer.
 import datetime
 import email.utils
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,9 +89,14 @@ class Direct:
         }
         return bool(self._http.ask("PUT", take, key=to, headers=headers))
 
-    def remove(self, key: str) -> bool:
-        """Deletes an object; whether it is gone. Asked for once: by the second time another may have its name."""
-        return bool(_PLAIN_KEY.fullmatch(key) and self._http.ask("DELETE", _no_content, key=key, again=False))
+    def remove(self, key: str, still: Callable[[], bool]) -> bool:
+        """Deletes an object, if *still* says that it may be; whether it is gone.
+
+        Asked for once: by the second time another may have its name.
+        """
+        if not _PLAIN_KEY.fullmatch(key):
+            return False
+        return bool(self._http.ask("DELETE", _no_content, key=key, again=False, still=still))
 
 
 def _no_content(response: "HTTPResponse") -> bool:

@@ -66,8 +66,7 @@ class Ends:
     def remove(self, copied: Copied) -> None:
         """The second half of such a move."""
         # A delete cannot be made conditional, so what had to wait for it is asked for before.
-        if self.monotonic() - copied.at < _FRESH_SECONDS or self.bucket.is_unchanged(copied.version):
-            self.bucket.remove_version(copied.version)
+        self.bucket.remove_version(copied.version, lambda: self.monotonic() - copied.at < _FRESH_SECONDS)
         self.step(Step.REMOVED, copied.identity)
         self.ledger.settled(copied.version, copied.identity, self.clock())
         self.step(Step.SETTLED, copied.identity)

@@ -21,7 +21,7 @@ from drain.summary import LEFT, Summary
 # the link is down: the rest of a long backlog would only wait for time-outs.
 _BUCKET_FAILURES_IN_A_ROW = 5
 # DESIGN: within 10 s of SIGTERM. Mails in hand may finish; then sessions are broken.
-_GRACE_SECONDS = 6.5
+_GRACE_SECONDS = 6.0
 _LAST_SECONDS = 0.5
 
 
@@ -186,7 +186,10 @@ class Feeding:
         if result.copied is None:
             self._count(listed, result)
         else:
-            self._removers.submit(result, 0)
+            try:
+                self._removers.submit(result, 0)
+            except RuntimeError as error:  # not even one thread
+                self._failed(listed, error)
 
     def _remove(self, result: Result) -> None:
         """What a delivered mail has left behind, on a thread of the removers."""

@@ -56,11 +56,23 @@ def client(*, endpoint_url: str, access_key_id: str, secret_access_key: Secret, 
 def _set_up(made: Any) -> None:
     """What no option says."""
     made.meta.events.register("before-call.s3.HeadBucket", _in_no_other_region)
+    made.meta.events.register_first("needs-retry.s3.DeleteObject", _once)
     # urllib3 reads the file of CA certificates again for each connection, which takes 30 ms
     # of a processor each time. A botocore that keeps its TLS context elsewhere does so still.
     with contextlib.suppress(AttributeError, KeyError):
         context = made._endpoint.http_session._manager.connection_pool_kw["ssl_context"]  # noqa: SLF001 (no other way)
         context.load_verify_locations = functools.cache(context.load_verify_locations)
+
+
+def _once(response: Any = None, caught_exception: Exception | None = None, **_: Any) -> None:
+    """A delete is not made again unasked: by the second time another mail may have the name."""
+    if caught_exception is not None:
+        raise caught_exception
+    http, parsed = response
+    if http.status_code >= 300:
+        from botocore.exceptions import ClientError  # noqa: PLC0415 (as above)
+
+        raise ClientError(parsed, "DeleteObject")
 
 
 def _in_no_other_region(**_: Any) -> tuple[Any, dict[str, Any]]:

@@ -82,11 +82,13 @@ class Http:
         query: str = "",
         headers: Mapping[str, str] | None = None,
         again: bool = True,
+        still: Callable[[], bool] = lambda: True,
     ) -> Answer | None:
         """What *take* makes of the answer, which it reads to its end; None, whatever the reason is, if there is none.
 
         Where a kept connection fails it is asked *again* on a new one: nobody knows
-        whether the first was heard. *take* raises `ValueError` for an answer that
+        whether the first was heard. Once there is a connection, it is only asked if *still*
+        says that it is wanted. *take* raises `ValueError` for an answer that
         is not the one it is there for. *key* and *query* are in canonical form.
         """
         if self._address is None or _proxied():
@@ -103,6 +105,8 @@ class Http:
                 )
                 path = f"{at.path}/{key}" if key else at.path
                 target = f"{path}?{query}" if query else path
+                if not still():
+                    raise ValueError("too late")
                 connection.request(method, target, headers={**own, "User-Agent": "drain"})
                 with connection.getresponse() as response:
                     _require_one_end(response)

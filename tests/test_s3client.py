@@ -296,8 +296,11 @@ def test_what_goes_wrong_is_the_same_and_tried_as_often(
     both: Clients, operation: str, parameters: dict[str, Any], status: int, body: bytes
 ) -> None:
     slim, full = answers(both, Reply(status, body), operation, Bucket="mail", **parameters)
-    assert slim == full
     sent, expected = both.requests()
+    if operation == "delete_object":  # by the second time another mail may have the name
+        assert (type(slim), len(sent)) == (type(full), 1)
+        return
+    assert slim == full
     # boto3 asks for the bucket's region after HEAD's 400, which has no words.
     assert sent == [
         request for request in expected if (request["method"], request["url"]) != ("HEAD", f"{ENDPOINT}/mail")

@@ -77,7 +77,7 @@ def copy(ours: Direct) -> bool:
 ASKED: dict[str, tuple[Callable[[Direct], Any], bytes, Any]] = {
     "get": (get, GOT, MAIL),
     "copy": (copy, COPIED, True),
-    "delete": (lambda ours: ours.remove("pending/a"), GONE, True),
+    "delete": (lambda ours: ours.remove("pending/a", lambda: True), GONE, True),
 }
 every = pytest.mark.parametrize("which", ASKED)
 
@@ -123,7 +123,7 @@ def test_any_object_is_fetched_copied_and_deleted_as_by_boto3(
         found = [answered(bucket, listed) for listed in listed_in(bucket)]
         assert [bucket.copy(listed, f"processed/{listed.key}") for listed in listed_in(bucket)] == [True] * len(names)
         for listed in listed_in(bucket, "pending/"):
-            bucket.remove_version(listed)
+            bucket.remove_version(listed, lambda: True)
         left.append((found, {key: (one.body, one.metadata) for key, one in s3_server.objects.items()}))
     assert left[0] == left[1]
     assert set(left[0][1]) == {f"processed/pending/{name}" for name in names}
@@ -142,10 +142,10 @@ def test_a_body_of_any_size_is_taken_whole_and_boto3_is_not_asked(s3: S3Server, 
         assert (fetched.version, fetched.body, fetched.metadata) == (listed, body, {"to": "a@x.test"})
     assert bucket.copy(listed, "processed/a")
     assert bucket.copy(listed, "processed/b")
-    bucket.remove_version(listed)
+    bucket.remove_version(listed, lambda: True)
     assert sorted(s3.objects) == ["processed/a", "processed/b"]
     for one in listed_in(bucket):
-        bucket.remove_version(one)
+        bucket.remove_version(one, lambda: True)
     assert dict(s3.objects) == {}
     assert dict(s3.requests) == {"ListObjectsV2": 2, "GetObject": 2, "CopyObject": 2, "DeleteObject": 3}
 
@@ -189,7 +189,7 @@ def test_where_this_fails_boto3_does_it(s3: S3Server) -> None:
         assert [one and one.body for one in fetched] == [MAIL, MAIL]
         assert all(bucket.copy(one, f"processed/{one.key}") for one in listed)
         for one in listed:
-            bucket.remove_version(one)
+            bucket.remove_version(one, lambda: True)
         assert sorted(s3.objects) == [f"processed/{key}" for key in TWO]
         assert next(turns) > 2
         deletes = operation == "DeleteObject"
@@ -221,7 +221,7 @@ def test_another_object_that_took_the_name_of_one_whose_delete_went_unanswered_s
         return None
 
     s3.fault = fault
-    bucket.remove_version(listed)
+    bucket.remove_version(listed, lambda: True)
     assert asked == ["DeleteObject", "HeadObject"]
     assert s3.objects["pending/a"] is later
 
@@ -237,7 +237,7 @@ def test_nor_is_it_where_the_delete_was_not_heard(s3: S3Server) -> None:
         return Fault(status=503) if operation == "DeleteObject" else None
 
     s3.fault = fault
-    bucket.remove_version(listed)
+    bucket.remove_version(listed, lambda: True)
     assert s3.objects["pending/a"] is later
     assert (s3.requests["DeleteObject"], s3.requests["HeadObject"]) == (1, 1)
 
@@ -258,7 +258,7 @@ def test_wrong_keys_are_said_in_words(s3: S3Server) -> None:
     with pytest.raises((BucketRefused, BucketUnavailable), match="SignatureDoesNotMatch"):
         bucket.remove("pending/a")
     with pytest.raises((BucketRefused, BucketUnavailable), match="403"):  # HEAD's answer has no words
-        bucket.remove_version(LISTED)
+        bucket.remove_version(LISTED, lambda: True)
     assert list(s3.objects) == ["pending/a"]
 
 
@@ -410,8 +410,8 @@ def test_the_answer_of_s3_is_believed_in_its_forms(space: str, form: Callable[[b
 @pytest.mark.parametrize("text", [GONE, reply(b"", "204 No Content"), reply(b"", "204 No Content", DATE)])
 def test_a_delete_is_believed_in_its_forms(text: bytes) -> None:
     with line(lambda _connection, _turn: text) as (server, ours):
-        assert ours.remove("pending/a")
-        assert ours.remove("pending/b")
+        assert ours.remove("pending/a", lambda: True)
+        assert ours.remove("pending/b", lambda: True)
         assert server.asked == [(1, 1), (1, 2)]
         assert [head.split(" HTTP")[0] for head in server.heads] == [f"DELETE /mail/{key}" for key in TWO]
 
@@ -461,7 +461,7 @@ def test_a_delete_is_believed_from_s3_alone(which: str) -> None:
     }
     text = {**NOT_DELETED, **with_bodies}[which]
     with line(lambda _connection, _turn: (text, "close")) as (_, ours):
-        assert not ours.remove("pending/a")
+        assert not ours.remove("pending/a", lambda: True)
 
 
 @pytest.mark.parametrize("which", [which for which in NOT_DELETED if which != "200"])
@@ -474,7 +474,7 @@ def test_nor_is_it_when_boto3_asks(which: str) -> None:
     with Line(script) as server:
         for bucket in buckets_at(server.url):
             with pytest.raises(BucketUnavailable):
-                bucket.remove_version(LISTED)
+                bucket.remove_version(LISTED, lambda: True)
             with pytest.raises(BucketUnavailable):
                 bucket.remove("pending/a")
         # Each `remove_version` has looked once, and there was no other way to fail than a DELETE's.
@@ -485,7 +485,7 @@ def test_what_answers_all_with_one_page_is_not_s3() -> None:
     with Line(lambda _connection, _turn: (reply(b"<html>Log in</html>"), "close")) as server:
         for bucket in buckets_at(server.url):
             with pytest.raises(BucketUnavailable, match="not S3"):
-                bucket.remove_version(LISTED)
+                bucket.remove_version(LISTED, lambda: True)
 
 
 # -- connections --
@@ -505,9 +505,9 @@ def test_a_connection_that_breaks_in_use_is_replaced_once(which: str, cut: int) 
 def test_a_delete_whose_connection_breaks_in_use_is_not_asked_again(cut: int) -> None:
     """Only the next goes over a new one. But the end of an empty line need not be waited for."""
     with line(lambda _connection, turn: GONE if turn == 1 else (GONE[:cut] or CLOSE, "close")) as (server, ours):
-        assert [ours.remove("pending/a") for _ in range(2)] == [True, cut == -1]
+        assert [ours.remove("pending/a", lambda: True) for _ in range(2)] == [True, cut == -1]
         assert server.asked == [(1, 1), (1, 2)]
-        assert ours.remove("pending/b")
+        assert ours.remove("pending/b", lambda: True)
         assert server.asked == [(1, 1), (1, 2), (2, 1)]
 
 
@@ -517,7 +517,7 @@ def test_a_delete_that_stays_without_an_answer_is_not_asked_again(good: int, mon
     monkeypatch.setattr(s3http, "_BUSY_SECONDS", -1)
     monkeypatch.setattr(s3http, "_KEPT_READ_TIMEOUT_SECONDS" if good else "_READ_TIMEOUT_SECONDS", 0.05)
     with line(lambda _connection, turn: GONE if turn <= good else SILENT) as (server, ours):
-        assert [ours.remove("pending/a") for _ in range(good + 1)] == [True] * good + [False]
+        assert [ours.remove("pending/a", lambda: True) for _ in range(good + 1)] == [True] * good + [False]
         assert server.asked == [(1, turn + 1) for turn in range(good + 1)]
 
 
@@ -643,7 +643,7 @@ def test_threads_that_ask_at_once_get_each_its_own(s3: S3Server) -> None:
         fetched = bucket.get(listed)
         assert fetched is not None
         assert bucket.copy(listed, f"processed/{listed.key}")
-        bucket.remove_version(listed)
+        bucket.remove_version(listed, lambda: True)
         return fetched.body
 
     listed = listed_in(bucket)

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -137,25 +138,76 @@ def test_another_mail_that_took_the_name_meanwhile_is_not_deleted(house: House, 
     assert len(house.smtp.mailbox(BOB)) == 1
 
 
-def test_a_delete_whose_answer_was_lost_is_not_made_again_on_another_mail(house: House) -> None:
-    house.put("one")
-    body = house.s3.objects["pending/one"].body
+@pytest.mark.parametrize("name", ["one", "not plain"])  # the second is boto3's from the first on
+def test_a_delete_whose_answer_was_lost_is_not_made_again_on_another_mail(house: House, name: str) -> None:
+    key = house.put(name)
+    body = house.s3.objects[key].body
     first = [True]
 
     def lose(operation: str, _key: str) -> Fault | None:
-        if operation == "HeadObject" and "pending/one" not in house.s3.objects:
+        if key not in house.s3.objects and operation in ("HeadObject", "DeleteObject"):
             house.smtp.mailboxes.add(BOB)
-            house.s3.objects["pending/one"] = StoredObject(body, {"to": BOB}, last_modified=LONG_AGO.replace(hour=1))
+            house.s3.objects[key] = StoredObject(body, {"to": BOB}, last_modified=LONG_AGO.replace(hour=1))
         if operation == "DeleteObject" and first:
             first.clear()
             return Fault(drop=True, after=True)
         return None
 
     house.s3.fault = lose
-    assert house.sweep().run().outcomes == {Outcome.DELIVERED: 1}
+    house.sweep().run()
     house.s3.fault = None
     house.sweep().run()
+    house.sweep().run()
+    if not house.smtp.mailbox(BOB):  # it had not come yet
+        bob = StoredObject(body, {"to": BOB}, last_modified=LONG_AGO.replace(hour=1))
+        assert house.s3.requests["DeleteObject"] == 1, "made again, and nothing was asked"
+        house.smtp.mailboxes.add(BOB)
+        house.s3.objects[key] = bob
+        house.sweep().run()
     assert len(house.smtp.mailbox(BOB)) == 1
+
+
+def test_a_delete_that_had_to_wait_for_a_connection_asks_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is looked at when there is a connection, and not before."""
+    house.put("one")
+    sweep = house.sweep()
+    now = [0.0]
+    sweep.monotonic = lambda: now[0]
+    http = sweep.bucket._http
+    ask = http.ask
+
+    def late(method: str, *rest: Any, **more: Any) -> Any:
+        if method == "DELETE":
+            now[0] += 4.0
+            bobs(house, "one")
+        return ask(method, *rest, **more)
+
+    monkeypatch.setattr(http, "ask", late)
+    sweep.run()
+    assert house.keys("pending/") == ["pending/one"]
+    monkeypatch.setattr(http, "ask", ask)
+    house.sweep().run()
+    assert len(house.smtp.mailbox(BOB)) == 1
+
+
+def test_where_no_more_threads_are_to_be_had_the_others_do_the_work(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(house, 20)
+    start = threading.Thread.start
+    begun: list[str] = []
+
+    def few(thread: threading.Thread) -> None:
+        if thread.name.startswith("mail-"):
+            if len(begun) >= 3:
+                raise RuntimeError("can't start new thread")
+            begun.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    summary = house.sweep(CONCURRENCY="2").run()
+    assert summary.outcomes == {Outcome.DELIVERED: 20}
+    assert house.keys("pending/") == []
 
 
 def test_a_stop_leaves_what_was_not_deleted_yet_and_says_so_and_the_next_pass_finishes_it(

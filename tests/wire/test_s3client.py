@@ -98,8 +98,11 @@ def test_a_fault_is_the_same_and_tried_as_often(
     both.sent["slim"].clear()
     s3.fault = lambda operation, key: fault
     slim, full = both.answers(operation, Bucket="mail", **parameters)
-    assert slim == full
     sent, expected = both.requests()
+    if operation == "delete_object":  # by the second time another mail may have the name
+        assert (type(slim), len(sent)) == (type(full), 1)
+        return
+    assert slim == full
     assert [one["headers"]["amz-sdk-request"] for one in sent] == [
         one["headers"]["amz-sdk-request"] for one in expected
     ]
