@@ -56,7 +56,9 @@ def test_a_clock_an_hour_off_is_a_reason_to_wait_and_is_said(house: RealHouse) -
     """The clock is moved inside the process; the refusal is R2's own."""
     house.put("one", RAW)
     code = (
-        "import datetime, sys, botocore.auth as auth, botocore.compat as compat\n"
+        "import datetime, sys, time, botocore.auth as auth, botocore.compat as compat\n"
+        "right = time.time\n"
+        "time.time = lambda: right() - 3600\n"
         "now = compat.get_current_datetime\n"
         "auth.get_current_datetime = lambda *a, **k: now(*a, **k) - datetime.timedelta(hours=1)\n"
         "from drain.cli import main\n"
