@@ -8,6 +8,7 @@
   for the network.
 """
 
+import queue
 import random
 import signal
 import threading
@@ -49,7 +50,9 @@ class Service:
     poll_interval_seconds: float
     watch: Watch
     gives_up: bool = True
-    _wake: threading.Event = field(default_factory=threading.Event)
+    # A signal's handler may put into it whatever the thread that it interrupts is at. An Event's
+    # lock it may find held by that very thread, and then neither goes on.
+    _wake: "queue.SimpleQueue[None]" = field(default_factory=queue.SimpleQueue)
     _last_step_at: float = field(default_factory=time.monotonic)
     _failures: int = 0
     _idle: bool = False
@@ -87,11 +90,11 @@ class Service:
     def _listen(self) -> None:
         def stop(_signal: int, _frame: FrameType | None) -> None:
             self.sweep.stop.set()
-            self._wake.set()
+            self._wake.put(None)
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGUSR1, lambda _signal, _frame: self._wake.set())
+        signal.signal(signal.SIGUSR1, lambda _signal, _frame: self._wake.put(None))
         observer = self.sweep.step
 
         def stepped(step: Step, name: str) -> None:
@@ -138,9 +141,17 @@ class Service:
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         beat = (self.notifier.watchdog_seconds or 2e6) / 2
-        while (left := until - time.monotonic()) > 0 and not self._wake.wait(min(left, beat)):
+        while (left := until - time.monotonic()) > 0 and not self._woken(min(left, beat)):
             self.notifier.alive()
-        self._wake.clear()
+        while self._woken(0.0):
+            pass  # several are one
+
+    def _woken(self, seconds: float) -> bool:
+        try:
+            self._wake.get(timeout=seconds) if seconds else self._wake.get_nowait()
+        except queue.Empty:
+            return False
+        return True
 
     def _say(self, summary: Summary) -> None:
         """One line a pass; an empty one that follows an empty one is worth no line in a log on an SD card."""

